@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import filelock
+import pytest
+
+from lkm import atomic
+from lkm.errors import HostError
+
+
+class Steps:
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def step(self, text: str) -> None:
+        self.texts.append(text)
+
+    def amount(self, done: float, total: float | None, unit: str = "") -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LKM_CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir() if not path.name.endswith(".lock")}
+
+
+def make(dest: Path, text: str) -> None:
+    with atomic.exclusive(dest, "it"), atomic.making(dest, "it") as partial:
+        (partial / "file").write_text(text)
+
+
+def make_half(dest: Path, error: type[BaseException]) -> None:
+    with atomic.exclusive(dest, "it"), atomic.making(dest, "it") as partial:
+        (partial / "file").write_text("half")
+        raise error
+
+
+def test_a_directory_appears_whole(tmp_path: Path) -> None:
+    dest = tmp_path / "6.1"
+    with atomic.exclusive(dest, "it"), atomic.making(dest, "it") as partial:
+        (partial / "file").write_text("new")
+        assert not dest.exists()
+    assert (dest / "file").read_text() == "new"
+    assert names(tmp_path) == {"6.1"}
+
+
+def test_a_directory_replaces_the_one_before(tmp_path: Path) -> None:
+    make(tmp_path / "6.1", "old")
+    make(tmp_path / "6.1", "new")
+    assert (tmp_path / "6.1" / "file").read_text() == "new"
+    assert names(tmp_path) == {"6.1"}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_leaves_what_was_there(tmp_path: Path, error: type[BaseException]) -> None:
+    dest = tmp_path / "6.1"
+    make(dest, "old")
+    with pytest.raises(error):
+        make_half(dest, error)
+    assert (dest / "file").read_text() == "old"
+    assert names(tmp_path) == {"6.1"}
+
+
+def test_leavings_of_a_dead_process_are_swept_when_the_same_is_made(tmp_path: Path) -> None:
+    (tmp_path / ".partial-6.1.dead0000").mkdir()
+    other = tmp_path / ".partial-6.1.0-50-amd64.live0000"
+    other.mkdir()
+    make(tmp_path / "6.1", "new")
+    assert names(tmp_path) == {"6.1", other.name}
+
+
+def test_a_sweep_spares_what_a_living_process_works_on(tmp_path: Path) -> None:
+    live, dead = tmp_path / ".partial-live.0000aaaa", tmp_path / ".partial-dead.0000aaaa"
+    for partial in (live, dead):
+        (partial / "sub").mkdir(parents=True)
+    (dead / "sub").chmod(0o500)
+    with atomic.exclusive(tmp_path / "live", "it"):
+        atomic.sweep(tmp_path)
+    assert names(tmp_path) == {live.name}
+
+
+def test_a_second_process_waits_and_says_so(tmp_path: Path) -> None:
+    steps = Steps()
+    with (
+        filelock.FileLock(tmp_path / ".6.1.lock"),
+        pytest.raises(HostError, match=r"another lkm has been making it for 0\.2 s"),
+        atomic.exclusive(tmp_path / "6.1", "the kernel 6.1", progress=steps, wait=0.2),
+    ):
+        pass
+    assert steps.texts == ["waiting for another lkm that makes the kernel 6.1"]
+
+
+def test_a_free_lock_is_taken_without_a_word(tmp_path: Path) -> None:
+    steps = Steps()
+    with atomic.exclusive(tmp_path / "6.1", "the kernel 6.1", progress=steps):
+        pass
+    assert steps.texts == []
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "no space left"),
+        (errno.EDQUOT, "no space left"),
+        (errno.EACCES, "Permission denied"),
+        (errno.EROFS, "Read-only file system"),
+    ],
+)
+def test_a_disk_that_cannot_be_written_is_the_hosts_fault(number: int, said: str) -> None:
+    with pytest.raises(HostError) as caught, atomic.disk_errors("the kernel 6.1"):
+        raise OSError(number, os.strerror(number), "/cache/x")
+    assert said in str(caught.value)
+    assert "LKM_CACHE_DIR" in (caught.value.hint or "")
+
+
+def test_other_errors_pass_unchanged() -> None:
+    with pytest.raises(IsADirectoryError), atomic.disk_errors("it"):
+        raise IsADirectoryError(errno.EISDIR, "is a directory")
+
+
+def test_removing_what_is_not_there_is_nothing(tmp_path: Path) -> None:
+    atomic.remove(tmp_path / "6.1")
+    assert names(tmp_path) == set()
+
+
+def test_sizes_are_those_on_the_disk(tmp_path: Path) -> None:
+    before = atomic.disk_bytes(tmp_path)
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(100_000_000)
+    assert atomic.disk_bytes(tmp_path) - before < 1_000_000
+    (tmp_path / "full").write_bytes(b"x" * 1_000_000)
+    assert 1_000_000 <= atomic.disk_bytes(tmp_path) - before < 2_000_000
