@@ -1,0 +1,76 @@
+"""No bytes make the reader raise anything but LkmError, or run long."""
+
+from __future__ import annotations
+
+import random
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lkm import ko
+from lkm.errors import LkmError
+from lkm.ko import compression, modinfo
+
+DATA = Path(__file__).parent.parent / "data" / "ko"
+OLD = (DATA / "everything-5.10.ko").read_bytes() + (DATA / "signature.bin").read_bytes()
+NEW = (DATA / "everything-7.3.ko").read_bytes()
+
+
+def survives(data: bytes) -> bool:
+    """Whether the object is read; False for an LkmError, and anything else comes through."""
+    try:
+        module = ko.parse(compression.decompress(data, "x.ko", limit=1 << 20), "x.ko")
+    except LkmError:
+        return False
+    assert ko.KernelObject.from_dict(module.to_dict()) == module
+    modinfo.render(module, "x.ko")
+    return True
+
+
+def test_every_truncation_is_an_error() -> None:
+    assert survives(NEW)
+    assert not any(survives(NEW[:end]) for end in range(len(NEW)))
+
+
+def test_a_signed_object_is_read_with_any_part_of_its_signature_gone() -> None:
+    body = len(OLD) - (DATA / "signature.bin").stat().st_size
+    assert all(survives(OLD[:end]) for end in range(body, len(OLD)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_changed_bytes_give_facts_or_an_error(seed: int) -> None:
+    rng = random.Random(seed)
+    outcomes = set()
+    for _ in range(500):
+        data = bytearray(OLD if seed % 2 else NEW)
+        for _ in range(rng.choice((1, 2, 8, 64))):
+            data[rng.randrange(len(data))] = rng.choice(
+                (0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256))
+            )
+        outcomes.add(survives(bytes(data)))
+    assert outcomes == {True, False}
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_changed_section_headers_give_facts_or_an_error(seed: int) -> None:
+    rng = random.Random(seed)
+    whole = OLD if seed else NEW
+    table, count = struct.unpack_from("<Q", whole, 40)[0], struct.unpack_from("<H", whole, 60)[0]
+    for _ in range(600):
+        data = bytearray(whole)
+        for _ in range(rng.choice((1, 3))):
+            at = table + rng.randrange(count) * 64 + rng.choice((0, 4, 8, 24, 32, 40, 44))
+            value = rng.choice(
+                (0, 1, 2, 8, rng.randrange(64), rng.randrange(len(data)), 0xFFFFFFFF)
+            )
+            struct.pack_into("<I", data, at, value)
+        survives(bytes(data))
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.binary(max_size=300), st.sampled_from([b"", NEW[:64], b"\x1f\x8b", b"\x28\xb5\x2f\xfd"]))
+def test_arbitrary_bytes_are_refused(data: bytes, start: bytes) -> None:
+    assert not survives(start + data)
