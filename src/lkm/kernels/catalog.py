@@ -1,0 +1,312 @@
+"""What kernels there are to have, and what a name on the command line means."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from lkm import paths
+from lkm.arch import X86_64, Arch
+from lkm.errors import HostError, UsageError
+from lkm.kernels.suites import STABLE, SUITES, Suite, suite_named
+from lkm.progress import SILENT, Progress
+
+__all__ = [
+    "FLAVOURS",
+    "STABLE",
+    "SUITES",
+    "Offer",
+    "Wanted",
+    "available",
+    "find_offer",
+    "flavour_of",
+    "newest",
+    "offers",
+    "parse_name",
+    "series_of",
+    "unknown",
+    "version_key",
+]
+
+FLAVOURS = ("cloud", "generic", "rt")
+"""Debian's kinds of kernel: for virtual machines (the default), for PCs, with PREEMPT_RT."""
+
+DEFAULT_FLAVOUR = "cloud"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A kernel that a suite offers; `version` is the Debian version of its packages."""
+
+    release: str
+    suite: str
+    flavour: str
+    version: str
+    image_package: str
+    headers_package: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A kernel's name, understood. Of `release`, `series`, `suite` and `path` at most one is set."""
+
+    text: str
+    provider: str = "debian"
+    release: str | None = None
+    series: str | None = None
+    suite: str | None = None
+    path: Path | None = None
+    flavour: str | None = None
+
+    def fits(self, kernel: Described) -> bool:
+        """Whether an offer, or a kernel on this disk, is one of those that the name means."""
+        if self.release:
+            return kernel.release == self.release
+        if kernel.flavour != self.flavour:
+            return False
+        if self.suite:
+            return kernel.suite == self.suite
+        upstream = _upstream(kernel.release)
+        return upstream == self.series or upstream.startswith(f"{self.series}.")
+
+
+class Described(Protocol):
+    """What offers and kernels on this disk have in common."""
+
+    @property
+    def release(self) -> str: ...
+    @property
+    def suite(self) -> str | None: ...
+    @property
+    def flavour(self) -> str | None: ...
+    @property
+    def version(self) -> str | None: ...
+
+
+_NUMBERED = re.compile(rf"(?P<series>\d+(?:\.\d+)+)(?:-(?P<flavour>{'|'.join(FLAVOURS)}))?")
+_SUITE = re.compile(rf"debian:(?P<suite>[a-z-]+?)(?:-(?P<flavour>{'|'.join(FLAVOURS)}))?")
+_RELEASE = re.compile(r"\d+\.\d+\S*?-(?:(?P<flavour>cloud|rt)-)?(?P<arch>amd64)")
+
+
+def parse_name(name: str | None) -> Wanted:
+    """What `name` means; None is Debian stable's cloud flavour.
+
+    `6.1`, `6.12.107` and `6.1-rt` are the newest such kernel (`-cloud` unless a flavour is said), then a
+    release as `uname -r` says it, `debian:trixie`, `debian:trixie-rt`, `host`, and `tree:PATH`. Raises
+    UsageError for anything else; it does not look whether such a kernel exists.
+    """
+    if name is None:
+        return Wanted(f"debian:{STABLE}", suite=STABLE, flavour=DEFAULT_FLAVOUR)
+    if name == "host":
+        return Wanted(name, provider="host")
+    if name.startswith("tree:"):
+        return Wanted(name, provider="tree", path=_tree_path(name))
+    if found := _NUMBERED.fullmatch(name):
+        return Wanted(name, series=found["series"], flavour=found["flavour"] or DEFAULT_FLAVOUR)
+    if (found := _SUITE.fullmatch(name)) and suite_named(found["suite"]):
+        return Wanted(name, suite=found["suite"], flavour=found["flavour"] or DEFAULT_FLAVOUR)
+    if _RELEASE.fullmatch(name):
+        return Wanted(name, release=name)
+    raise unknown(name, [])
+
+
+def _tree_path(name: str) -> Path:
+    path = name.removeprefix("tree:")
+    if not path:
+        raise UsageError("tree: names no directory", hint="write tree:PATH, as in tree:$HOME/linux")
+    return Path(path).expanduser().absolute()
+
+
+def unknown(name: str, on_disk: Iterable[str]) -> UsageError:
+    """The error for a name that no kernel has, with the nearest names among those that are known."""
+    import difflib
+
+    offered = [offer.release for offer in _remembered()]
+    suites = [f"debian:{suite.name}" for suite in SUITES]
+    series = sorted({series_of(release) for release in (*on_disk, *offered)})
+    known = dict.fromkeys((*on_disk, *series, *suites, *offered, "host"))
+    near = difflib.get_close_matches(
+        name, [other for other in known if other != name], n=3, cutoff=0.5
+    )
+    evidence = [f"nearest: {', '.join(near)}"] if near else []
+    return UsageError(
+        f"no kernel is called {name!r}", evidence=evidence, hint="lkm kernel list --available"
+    )
+
+
+def flavour_of(release: str) -> str | None:
+    """The flavour in a Debian release, `cloud` for 6.1.0-37-cloud-amd64; None for another's release."""
+    found = _RELEASE.fullmatch(release)
+    return (found["flavour"] or "generic") if found else None
+
+
+def series_of(release: str) -> str:
+    """The series of a release, `6.12` for 6.12.107+deb13-cloud-amd64."""
+    return ".".join(_upstream(release).split(".")[:2])
+
+
+def _upstream(release: str) -> str:
+    found = re.match(r"\d+(?:\.\d+)*", release)
+    return found[0] if found else ""
+
+
+_Key = tuple[tuple[int, ...], float, tuple[int, ...]]
+
+
+def version_key(version: str) -> _Key:
+    """Orders releases and Debian kernel versions from old to new.
+
+    Upstream numbers first (7.3 before 7.3.1, release candidates before both), then the other numbers
+    in the order in which they stand. It knows kernels, not deb-version(7) at large.
+    """
+    upstream = _upstream(version)
+    numbers = tuple(int(part) for part in upstream.split(".")) if upstream else ()
+    rest = version[len(upstream) :]
+    candidate = re.match(r"[~-]rc(\d+)", rest)
+    rank = float(candidate[1]) if candidate else float("inf")
+    return numbers, rank, tuple(int(part) for part in re.findall(r"\d+", rest))
+
+
+_D = TypeVar("_D", bound=Described)
+
+
+def newest(kernels: Iterable[_D]) -> _D | None:
+    """The one with the highest version, or None; of equals the first."""
+    return max(
+        kernels, key=lambda kernel: version_key(kernel.version or kernel.release), default=None
+    )
+
+
+def offers(
+    suite: str, *, arch: Arch = X86_64, force: bool = False, progress: Progress = SILENT
+) -> tuple[Offer, ...]:
+    """What a suite offers, oldest first, from lists at most a day old (fetched anew with `force`).
+
+    Empty where the mirror does not have the suite. Raises HostError without network or signature.
+    """
+    from lkm.kernels import apt
+
+    world = apt.world(suite, arch)
+    if not apt.refresh(world, force=force, progress=progress):
+        return ()
+    listing = _listing(suite, arch)
+    if listing.is_file() and listing.stat().st_mtime_ns > world.stamp.stat().st_mtime_ns:
+        return tuple(_read_listing(listing))
+    found = _ask(world.suite, arch, lambda *words: apt.cache(world, words))
+    _write_listing(listing, found)
+    return found
+
+
+class _Ask(Protocol):
+    def __call__(self, *words: str) -> str: ...
+
+
+def _ask(suite: str, arch: Arch, ask: _Ask) -> tuple[Offer, ...]:
+    pattern = re.compile(rf"linux-(?:image|headers)-\d\S*-{arch.debian}(?:-unsigned)?")
+    names = [name for name in ask("pkgnames", "linux-").split() if pattern.fullmatch(name)]
+    if not names:
+        return ()
+    return _offers_in(ask("madison", *sorted(names)), suite)
+
+
+def _offers_in(madison: str, suite: str) -> tuple[Offer, ...]:
+    """The offers in `apt-cache madison` output (apt-cache(8)): PACKAGE | VERSION | URI SUITE/main ..."""
+    there = set()
+    for line in madison.splitlines():
+        fields = [field.strip() for field in line.split("|")]
+        if len(fields) == 3 and f" {suite}/main " in f" {fields[2]} ":
+            there.add((fields[0], fields[1]))
+    found: dict[str, Offer] = {}
+    for package, version in sorted(there, key=lambda pair: version_key(pair[1])):
+        if offer := _offer(package, version, suite, there):
+            found[offer.release] = offer
+    return tuple(sorted(found.values(), key=lambda offer: version_key(offer.version)))
+
+
+def _offer(package: str, version: str, suite: str, there: set[tuple[str, str]]) -> Offer | None:
+    """The offer of an image package whose headers are there too; the signed one where there are two."""
+    if not package.startswith("linux-image-"):
+        return None
+    release = package.removeprefix("linux-image-").removesuffix("-unsigned")
+    signed, headers = f"linux-image-{release}", f"linux-headers-{release}"
+    flavour = flavour_of(release)
+    if flavour is None or (headers, version) not in there:
+        return None
+    image = signed if (signed, version) in there else package
+    return Offer(release, suite, flavour, version, image, headers)
+
+
+def _listing(suite: str, arch: Arch) -> Path:
+    return paths.cache_dir() / "apt" / f"{suite}-{arch.debian}" / "offers.json"
+
+
+def _write_listing(listing: Path, found: tuple[Offer, ...]) -> None:
+    partial = listing.with_suffix(".partial")
+    partial.write_text(json.dumps([asdict(offer) for offer in found]))
+    partial.rename(listing)
+
+
+def _read_listing(listing: Path) -> list[Offer]:
+    try:
+        return [Offer(**entry) for entry in json.loads(listing.read_text())]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def _remembered() -> Iterator[Offer]:
+    """Offers of earlier days, without asking anybody: good for suggestions."""
+    for suite in SUITES:
+        yield from _read_listing(_listing(suite.name, X86_64))
+
+
+def available(*, force: bool = False, progress: Progress = SILENT) -> tuple[Offer, ...]:
+    """What all suites offer, in the order of `SUITES`, each from oldest to newest.
+
+    Raises HostError where the mirror has none of the suites.
+    """
+    return tuple(_in_suites(SUITES, force=force, progress=progress))
+
+
+def find_offer(wanted: Wanted, *, progress: Progress = SILENT) -> Offer | None:
+    """The newest offer that fits a name, or None. Asks no more suites than it must.
+
+    Raises HostError where the mirror has none of the suites that it asked.
+    """
+    seen: list[Offer] = []
+    for group in _groups(wanted):
+        seen += _in_suites(group, progress=progress, tolerant=bool(seen))
+        if best := newest(offer for offer in seen if wanted.fits(offer)):
+            return best
+    return None
+
+
+def _in_suites(
+    suites: Sequence[Suite],
+    *,
+    force: bool = False,
+    progress: Progress = SILENT,
+    tolerant: bool = False,
+) -> list[Offer]:
+    found = [o for suite in suites for o in offers(suite.name, force=force, progress=progress)]
+    if not found and suites and not tolerant:
+        from lkm.kernels import apt
+
+        raise HostError(
+            f"{apt.find_mirror()} has no kernels of Debian {', '.join(s.name for s in suites)}",
+            hint="set LKM_DEBIAN_MIRROR to the URL of another mirror",
+        )
+    return found
+
+
+def _groups(wanted: Wanted) -> list[list[Suite]]:
+    """Suites to ask, in groups of equal rank: the home of a series before the moving ones."""
+    if wanted.suite:
+        return [[suite for suite in SUITES if suite.name == wanted.suite]]
+    series = series_of(wanted.release or wanted.series or "")
+    home = [suite for suite in SUITES if suite.series == series]
+    moving = [suite for suite in SUITES if not suite.series]
+    return [home, moving]

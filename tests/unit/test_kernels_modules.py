@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lkm.arch import X86_64
+from lkm.errors import UsageError
+from lkm.kernels import modules
+from lkm.kernels.kernel import Kernel, Toolchain
+
+DEP = """\
+kernel/drivers/net/virtio_net.ko.xz: kernel/net/core/net-failover.ko.xz kernel/net/core/failover.ko.xz
+kernel/net/core/net-failover.ko.xz: kernel/net/core/failover.ko.xz
+kernel/net/core/failover.ko.xz:
+kernel/fs/odd-name.ko: kernel/net/core/failover.ko.xz
+"""
+BUILTIN = "kernel/drivers/virtio/virtio.ko\nkernel/drivers/char/virtio-console.ko\n"
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Kernel:
+    directory = tmp_path / "lib/modules/6.12.1-cloud-amd64"
+    directory.mkdir(parents=True)
+    (directory / "modules.dep").write_text(DEP)
+    (directory / "modules.builtin").write_text(BUILTIN)
+    return Kernel(
+        release="6.12.1-cloud-amd64",
+        arch=X86_64,
+        provider="debian",
+        image=tmp_path / "vmlinuz",
+        build_dir="/usr/src/linux",
+        binds=((tmp_path / "src", "/usr/src/linux"),),
+        config=tmp_path / "config",
+        toolchain=Toolchain("trixie", tmp_path / "root", "gcc-14", "00"),
+        identity="00",
+        modules_dir=directory,
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        ([], []),
+        (["failover"], ["failover.ko.xz"]),
+        (["virtio-net"], ["failover.ko.xz", "net-failover.ko.xz", "virtio_net.ko.xz"]),
+        (["virtio_net", "failover"], ["failover.ko.xz", "net-failover.ko.xz", "virtio_net.ko.xz"]),
+        (["odd_name", "virtio_net"],
+         ["failover.ko.xz", "odd-name.ko", "net-failover.ko.xz", "virtio_net.ko.xz"]),
+        (["virtio", "virtio_console"], []),
+    ],
+)  # fmt: skip
+def test_dependencies_come_first_and_builtins_not_at_all(
+    kernel: Kernel, names: list[str], order: list[str]
+) -> None:
+    assert [path.name for path in modules.load_order(kernel, names)] == order
+
+
+def test_paths_are_those_of_this_computer(kernel: Kernel) -> None:
+    assert kernel.modules_dir is not None
+    assert modules.load_order(kernel, ["failover"]) == (
+        kernel.modules_dir / "kernel/net/core/failover.ko.xz",
+    )
+
+
+def test_a_module_that_the_kernel_lacks_is_named_with_the_nearest(kernel: Kernel) -> None:
+    with pytest.raises(UsageError) as caught:
+        modules.load_order(kernel, ["virtio_nat"])
+    assert "'virtio_nat'" in caught.value.summary
+    assert "virtio_net" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("kernel/net/core/net-failover.ko.xz", "net_failover"),
+        ("virtio.ko", "virtio"),
+        ("kernel/a.b/x-y_z.ko.zst", "x_y_z"),
+    ],
+)
+def test_a_modules_name_is_that_of_its_file(path: str, name: str) -> None:
+    assert modules.module_name(path) == name
+
+
+@pytest.mark.parametrize(
+    ("changes", "hint"),
+    [
+        ({"flavour": "cloud"}, "6.12-generic"),
+        ({"provider": "tree", "modules_dir": None}, "modules_install INSTALL_MOD_PATH="),
+        ({"flavour": "generic"}, None),
+    ],
+)
+def test_the_hint_says_where_more_modules_are(
+    kernel: Kernel, changes: dict[str, str | None], hint: str | None
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        modules.load_order(replace(kernel, **changes), ["nothing_like_it"])  # type: ignore[arg-type]
+    assert (hint in (caught.value.hint or "")) if hint else caught.value.hint is None
