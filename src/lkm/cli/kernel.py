@@ -1,0 +1,125 @@
+"""The kernels on this disk: list them, fetch one, remove one, or say where its files are."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from lkm.cli.common import add_json, kernel_named
+from lkm.cli.render import Style, print_json, size, table, working
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `lkm kernel` takes."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="the kernels on this disk")
+    listing.add_argument("--available", action="store_true", help="what can be fetched")
+    listing.add_argument("--refresh", action="store_true", help="ask the archive anew first")
+    fetch = actions.add_parser("fetch", help="fetch kernels, verified by apt")
+    fetch.add_argument(
+        "names",
+        metavar="K",
+        nargs="*",
+        help="6.1, debian:trixie, a full release (default: the default)",
+    )
+    remove = actions.add_parser("rm", help="remove kernels and what belongs to them")
+    remove.add_argument("names", metavar="RELEASE", nargs="+", help="a release, as `list` shows it")
+    path = actions.add_parser("path", help="where a kernel's files are")
+    path.add_argument("names", metavar="K", nargs="?", help="a kernel (default: the default)")
+    for action in (listing, fetch, path):
+        add_json(action)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """`lkm kernel`."""
+    actions = {"list": _list, "fetch": _fetch, "rm": _remove, "path": _path}
+    return actions[arguments.action](arguments)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    if arguments.available or arguments.refresh:
+        return _available(arguments)
+    from lkm.kernels import store
+
+    kernels = store.installed()
+    if arguments.json:
+        print_json({"schema": 1, "kernels": [store.describe(kernel) for kernel in kernels]})
+        return 0
+    rows = [
+        (k.release, k.arch.name, k.suite or k.provider, k.toolchain.cc, size(k.disk_bytes or 0))
+        for k in kernels
+    ]
+    for line in table(rows, ("RELEASE", "ARCH", "FROM", "COMPILER", "SIZE"), Style(sys.stdout)):
+        print(line)
+    for damage in store.damaged():
+        print(f"{damage.path.name}: not believed: {damage.reason}", file=sys.stderr)
+    if not kernels:
+        print("none yet: lkm kernel fetch", file=sys.stderr)
+    return 0
+
+
+def _available(arguments: argparse.Namespace) -> int:
+    from lkm.kernels import catalog, store
+
+    with working(quiet=arguments.json) as progress:
+        offers = catalog.available(force=arguments.refresh, progress=progress)
+    here = {kernel.release for kernel in store.installed()}
+    if arguments.json:
+        rows = [
+            {
+                "release": o.release,
+                "suite": o.suite,
+                "flavour": o.flavour,
+                "version": o.version,
+                "on_disk": o.release in here,
+            }
+            for o in offers
+        ]
+        print_json({"schema": 1, "kernels": rows})
+        return 0
+    lines = [
+        (o.release, o.suite, o.flavour, o.version, "yes" if o.release in here else "")
+        for o in offers
+    ]
+    for line in table(lines, ("RELEASE", "SUITE", "FLAVOUR", "VERSION", "HERE"), Style(sys.stdout)):
+        print(line)
+    return 0
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    from lkm.kernels import store
+
+    kernels = []
+    with working(quiet=arguments.json) as progress:
+        for name in arguments.names or [None]:
+            kernels.append(store.fetch_newest(name, progress=progress))
+    if arguments.json:
+        print_json({"schema": 1, "kernels": [store.describe(kernel) for kernel in kernels]})
+        return 0
+    for kernel in kernels:
+        print(f"{kernel.release}  {size(kernel.disk_bytes or 0)}")
+    return 0
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    from lkm.kernels import store
+    from lkm.vm import snapshot
+
+    for name in arguments.names:
+        freed = store.remove(name) + snapshot.remove(name)
+        print(f"removed {name}, {size(freed)} freed")
+    return 0
+
+
+def _path(arguments: argparse.Namespace) -> int:
+    from lkm.kernels import store
+
+    with working(quiet=arguments.json) as progress:
+        facts = store.describe(kernel_named(arguments.names, progress))
+    if arguments.json:
+        print_json(facts)
+        return 0
+    for name, value in facts.items():
+        if value is not None:
+            print(f"{name}: {value}")
+    return 0

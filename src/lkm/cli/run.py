@@ -1,0 +1,103 @@
+"""Build a module source for a kernel, load it in a fresh machine, and say what became of it.
+
+SOURCE is a directory with a Makefile or Kbuild, a single .c file, or a .ko. Each of its modules gets a
+machine of its own, restored from a frozen one, with the modules it needs loaded first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from lkm.cli.common import add_json, add_kernel, kernel_named
+from lkm.cli.render import print_json, working
+from lkm.errors import BuildError, ModuleFailure, UsageError
+
+if TYPE_CHECKING:
+    from lkm.kernels.kernel import Kernel
+    from lkm.progress import Progress
+    from lkm.vm.machine import Machine
+
+_TIMEOUT = 30.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `lkm run` takes."""
+    parser.add_argument("source", metavar="SOURCE", help="a directory, a .c file or a .ko")
+    parser.add_argument(
+        "params", metavar="param=value", nargs="*", help="module parameters, as for insmod"
+    )
+    add_kernel(parser)
+    add_json(parser)
+    parser.add_argument("--module", metavar="NAME", help="of several modules, only this one")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="S",
+        default=_TIMEOUT,
+        help="seconds that each load and each unload may take (default: %(default)g)",
+    )
+    parser.add_argument("--keep", action="store_true", help="leave the machine up afterwards")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """`lkm run`."""
+    if arguments.timeout <= 0:
+        raise UsageError(f"--timeout {arguments.timeout:g}", hint="give seconds, more than 0")
+    kept: list[str] = []
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(working(quiet=arguments.json))
+        kernel = kernel_named(arguments.kernel, progress)
+        make = _maker(arguments, kernel, progress, kept, stack)
+        # QEMU is on its way: what follows imports the rest of lkm meanwhile.
+        from lkm.params import parse_assignments
+        from lkm.run import run
+
+        outcome = run(
+            arguments.source,
+            kernel,
+            make,
+            params=parse_assignments(arguments.params),
+            module=arguments.module,
+            timeout=arguments.timeout,
+            progress=progress,
+        )
+    if arguments.json:
+        print_json(outcome.to_dict())
+    else:
+        from lkm.cli.story import tell
+
+        tell(outcome, kept)
+    return max((_exit_code(module.verdict) for module in outcome.modules), default=0)
+
+
+def _exit_code(verdict: str) -> int:
+    return {"ok": 0, "build-failed": BuildError.exit_code}.get(verdict, ModuleFailure.exit_code)
+
+
+def _maker(
+    arguments: argparse.Namespace,
+    kernel: Kernel,
+    progress: Progress,
+    kept: list[str],
+    stack: contextlib.ExitStack,
+) -> Callable[[str], Machine]:
+    if not arguments.keep:
+        from lkm.vm.fresh import Fresh
+
+        fresh = stack.enter_context(Fresh(kernel, progress=progress))
+        return lambda module: fresh.machine()
+
+    from lkm.cli.up import raise_machine
+    from lkm.vm import named
+
+    def make(module: str) -> Machine:
+        name = f"{module}-{time.strftime('%H%M%S')}"
+        machine = raise_machine(name, kernel, progress, wanted=arguments.kernel)
+        kept.append(machine.name)
+        return named.attach(machine)
+
+    return make

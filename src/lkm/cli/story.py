@@ -1,0 +1,65 @@
+"""What `lkm run` tells a person: what was built, the log, the problems, the verdict."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from lkm.cli.render import Style, in_seconds, record_line
+from lkm.run import Run
+from lkm.verdict import ModuleRun, Verdict
+
+__all__ = ["tell"]
+
+
+def tell(outcome: Run, kept: Sequence[str] = ()) -> None:
+    """Print the story of a run; `kept` are the machines that were left up."""
+    style = Style(sys.stdout)
+    if outcome.error:
+        for line in outcome.error.diagnostics:
+            print(line)
+        if outcome.error.log_path:
+            print(style.dim(f"log: {outcome.error.log_path}"))
+    if build := outcome.build:
+        for diagnostic in build.diagnostics:
+            print("\n".join(diagnostic.lines))
+        names = ", ".join(f"{name}.ko" for name in build.objects)
+        how = "unchanged" if build.cached else in_seconds(build.seconds)
+        print(style.dim(f"built {names} for {outcome.kernel.release} ({how})"))
+    for module in outcome.modules:
+        _show_module(module, style)
+    for name in kept:
+        print(f"machine {name} is up: lkm sh -m {name}, lkm down {name}")
+
+
+def _show_module(module: ModuleRun, style: Style) -> None:
+    for record in module.log:
+        print(record_line(record, style))
+    if module.lost:
+        print(
+            style.dim(
+                f"({module.lost} records were lost: the module logs faster than they can be read)"
+            )
+        )
+    for name, value in module.params.items():
+        print(f"{name} = {value}")
+    for problem in module.problems:
+        at = f" ({problem.file}:{problem.line})" if problem.file else ""
+        where = f" in {problem.function}()" if problem.function else ""
+        print(style.red(f"{problem.kind}: ") + problem.summary + where + at)
+    word = (
+        style.green(module.verdict) if module.verdict is Verdict.OK else style.red(module.verdict)
+    )
+    times = module.timings
+    print(
+        f"{style.bold(module.name)}: {word}"
+        + (f": {module.reason}" if module.reason else "")
+        + style.dim(
+            f"  [restore {in_seconds(times.restore)}, load {in_seconds(times.load)},"
+            f" unload {in_seconds(times.unload)}]"
+            if times.load is not None
+            else ""
+        )
+    )
+    if module.hint:
+        print(f"hint: {module.hint}")

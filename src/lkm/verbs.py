@@ -1,0 +1,116 @@
+"""insmod, rmmod and the parameters' files on a machine, with what went wrong as an exception."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from lkm.errors import KernelProblem, LoadError, ModuleFailure, UnloadError, UsageError
+from lkm.verdict import Verdict, judge
+from lkm.vm.link import End
+from lkm.vm.machine import Machine, Outcome, ParameterFile
+
+if TYPE_CHECKING:
+    from lkm.run import Target
+
+__all__ = ["insmod", "read_parameters", "rmmod", "write_parameter"]
+
+
+def insmod(machine: Machine, target: Target, arguments: str = "") -> Outcome:
+    """Load a module. Raises LoadError with its errno, KernelProblem where the kernel reported one."""
+    from lkm.ko import read_image
+
+    outcome = machine.load(read_image(target.image), arguments)
+    judged = judge(target.name, outcome, None)
+    if judged.verdict is Verdict.OK:
+        return outcome
+    if judged.verdict is not Verdict.LOAD_FAILED:
+        _problem(judged.verdict, judged.reason, outcome)
+    hint = judged.hint
+    if outcome.errno == errno.EEXIST:
+        hint = f"it is loaded already: lkm rmmod {target.name}"
+    raise LoadError(target.path.name, outcome.errno, log=_said(outcome), hint=hint)
+
+
+def rmmod(machine: Machine, name: str) -> Outcome:
+    """Unload a module. Raises UnloadError that says who holds it, KernelProblem."""
+    module = Path(name).name.partition(".ko")[0].replace("-", "_")
+    outcome = machine.unload(module)
+    judged = judge(module, outcome, None)
+    if outcome.end is End.DONE and outcome.errno:
+        raise UnloadError(
+            module, outcome.errno, log=_said(outcome), hint=_held(machine, module, outcome.errno)
+        )
+    if judged.verdict is not Verdict.OK:
+        _problem(judged.verdict, judged.reason, outcome)
+    return outcome
+
+
+def read_parameters(
+    machine: Machine, module: str, name: str | None = None
+) -> dict[str, ParameterFile]:
+    """The parameters of a loaded module that sysfs shows, or one of them. Raises UsageError."""
+    files = machine.parameters(module)
+    if name is None:
+        if not files:
+            _require_loaded(machine, module)
+        return files
+    wanted = name.replace("-", "_")
+    for parameter, file in files.items():
+        if parameter.replace("-", "_") == wanted:
+            if file.value is None:
+                raise UsageError(
+                    f"the parameter {name} of {module} is not readable: mode {file.mode:04o}"
+                )
+            return {parameter: file}
+    _require_loaded(machine, module)
+    known = ", ".join(files) or "none"
+    raise UsageError(f"{module} shows no parameter {name!r} in sysfs", hint=f"it shows: {known}")
+
+
+def write_parameter(machine: Machine, module: str, name: str, value: str) -> None:
+    """Write a parameter of a loaded module. Raises UsageError with the kernel's errno."""
+    path = f"/sys/module/{module}/parameters/{name}"
+    try:
+        machine.write(path, os.fsencode(value) + b"\n", flags=os.O_WRONLY)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            read_parameters(machine, module, name)
+        raise UsageError(
+            f"{module} does not take {name}={value}: {error.strerror}",
+            hint=f"see what it has: lkm param {module}",
+        ) from error
+
+
+def _require_loaded(machine: Machine, module: str) -> None:
+    if all(loaded.name != module for loaded in machine.modules()):
+        raise UsageError(f"{module} is not loaded", hint="lkm lsmod")
+
+
+def _held(machine: Machine, module: str, number: int) -> str | None:
+    if number == errno.ENOENT:
+        return "it is not loaded: lkm lsmod"
+    if number not in (errno.EBUSY, errno.EWOULDBLOCK):
+        return None
+    for loaded in machine.modules():
+        if loaded.name == module:
+            if loaded.permanent:
+                return "it has no exit function, so it can never be unloaded: lkm down"
+            if loaded.used_by:
+                return f"{', '.join(loaded.used_by)} use it: lkm rmmod {' '.join(loaded.used_by)} first"
+            return f"its reference count is {loaded.refcount}: something has it open"
+    return None
+
+
+def _said(outcome: Outcome) -> list[str]:
+    return [record.text for record in outcome.records]
+
+
+def _problem(verdict: Verdict, reason: str | None, outcome: Outcome) -> NoReturn:
+    from lkm.problems import find
+
+    if found := find(outcome.records):
+        raise KernelProblem(found[0], log=_said(outcome))
+    raise ModuleFailure(reason or str(verdict), evidence=_said(outcome))

@@ -1,0 +1,207 @@
+"""From what a kernel did to a verdict. Pure: nothing here runs or waits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from lkm.errors import errno_name
+from lkm.log import Record
+from lkm.problems import Problem, ProblemKind, find, to_dict
+from lkm.vm.link import End
+
+if TYPE_CHECKING:
+    from lkm.vm.machine import Outcome
+
+__all__ = ["ModuleRun", "Timings", "Verdict", "judge", "reason_of_refusal"]
+
+
+class Verdict(StrEnum):
+    """What became of a module."""
+
+    OK = "ok"
+    BUILD_FAILED = "build-failed"
+    LOAD_FAILED = "load-failed"
+    UNLOAD_FAILED = "unload-failed"
+    PROBLEM = "problem"
+    HUNG = "hung"
+    PANIC = "panic"
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds of wall time that each stage took; None for one that did not happen."""
+
+    build: float | None = None
+    restore: float | None = None
+    load: float | None = None
+    unload: float | None = None
+
+    def to_dict(self) -> dict[str, float | None]:
+        """The timings, rounded to a tenth of a millisecond."""
+        stages = {
+            "build": self.build,
+            "restore": self.restore,
+            "load": self.load,
+            "unload": self.unload,
+        }
+        return {name: None if s is None else round(s, 4) for name, s in stages.items()}
+
+
+@dataclass(frozen=True)
+class ModuleRun:
+    """One module in one machine: what was seen, and the verdict.
+
+    `reason` is one line, None where the verdict is `ok`. `errno` is the name of what the refused system
+    call gave. `params` are the values in sysfs after init, where root can read them. `log` is what the
+    kernel said in the module's life. `lost` counts records that the log's ring could not hold.
+    """
+
+    name: str
+    verdict: Verdict
+    reason: str | None = None
+    errno: str | None = None
+    params: dict[str, str] = field(default_factory=dict)
+    log: tuple[Record, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    timings: Timings = Timings()
+    lost: int = 0
+    hint: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The module's part of `lkm run --json`."""
+        return {
+            "name": self.name,
+            "verdict": self.verdict.value,
+            "reason": self.reason,
+            "errno": self.errno,
+            "params": self.params,
+            "log": [
+                {"seq": r.seq, "time": round(r.time, 6), "level": r.level, "text": r.text}
+                for r in self.log
+            ],
+            "log_lost": self.lost,
+            "problems": [to_dict(problem) for problem in self.problems],
+            "timings": self.timings.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict with its reason and its evidence."""
+
+    verdict: Verdict
+    reason: str | None = None
+    errno: str | None = None
+    problems: tuple[Problem, ...] = ()
+    hint: str | None = None
+
+
+def judge(name: str, load: Outcome, unload: Outcome | None, *, has_exit: bool = True) -> Judgement:
+    """The verdict on one load and, where it came to that, one unload.
+
+    What the kernel reported outweighs what the system calls returned: a module that loads with a WARNING
+    has a problem.
+    """
+    records = [*load.records, *(unload.records if unload else ())]
+    problems = tuple(find(records))
+    last, verb = (unload, "exit") if unload else (load, "init")
+    if last.end is End.HUNG:
+        return Judgement(Verdict.HUNG, _hung(name, verb, last), None, _not_ours(problems))
+    if last.end is End.PANIC:
+        summary = (
+            _worst(problems).summary if problems else f"the guest went down in {name}'s {verb}"
+        )
+        return Judgement(Verdict.PANIC, summary, None, problems)
+    if problems:
+        return Judgement(Verdict.PROBLEM, _worst(problems).summary, _errno(last), problems)
+    if last.end is End.KILLED:
+        return Judgement(Verdict.PROBLEM, f"the kernel killed the process in {name}'s {verb}")
+    if load.errno:
+        reason, hint = reason_of_refusal(name, load)
+        return Judgement(Verdict.LOAD_FAILED, reason, _errno(load), hint=hint)
+    if unload and unload.errno:
+        reason = f"rmmod: {errno_name(unload.errno)}"
+        if not has_exit:
+            reason += ": the module has no exit function, so it can never be unloaded"
+        return Judgement(Verdict.UNLOAD_FAILED, reason, _errno(unload))
+    return Judgement(Verdict.OK)
+
+
+def reason_of_refusal(name: str, load: Outcome) -> tuple[str, str | None]:
+    """Why insmod was refused, in one line, and a hint where one is known."""
+    symbol = errno_name(load.errno)
+    said = _kernels_words(name, load.records)
+    for pattern, hint in _HINTS:
+        if re.search(pattern, said):
+            return f"insmod: {symbol}: {said}", hint
+    if said:
+        return f"insmod: {symbol}: {said}", None
+    if symbol in ("ENOEXEC", "ENOKEY", "EINVAL"):
+        return f"insmod: {symbol}: the kernel does not take this file for a module of its own", None
+    return f"insmod: {symbol}: {name}'s init returned it", None
+
+
+_HINTS = (
+    (r"version magic", "build it for this kernel: lkm run SOURCE --kernel K"),
+    (
+        r"Unknown symbol|disagrees about version",
+        "load the module that exports it first, or build for this kernel",
+    ),
+    (
+        r"invalid module format|invalid ELF|exec format",
+        "build it for this kernel: lkm run SOURCE --kernel K",
+    ),
+)
+_REFUSALS = re.compile(
+    r"Unknown symbol|version magic|disagrees about|no symbol version|exports duplicate symbol"
+    r"|[Ii]nvalid module|[Ii]nvalid ELF|module is already loaded|overflow|Required key|Skipping invalid"
+    r"|unknown parameter|parameter .* (expects|requires)|invalid for parameter|too large for parameter"
+    r"|GPL-incompatible|namespace"
+)
+
+
+def _kernels_words(name: str, records: Sequence[Record]) -> str:
+    """The line in which the module loader itself says why (kernel/module/main.c, kernel/params.c)."""
+    for record in records:
+        if _REFUSALS.search(record.text):
+            return record.text.removeprefix(f"{name}: ")
+    return ""
+
+
+def _errno(outcome: Outcome) -> str | None:
+    return errno_name(outcome.errno) if outcome.errno and outcome.end is End.DONE else None
+
+
+def _hung(name: str, verb: str, outcome: Outcome) -> str:
+    where = _where(outcome)
+    return f"{name}'s {verb} did not return within {outcome.seconds:.0f} s" + (
+        f"; it is in {where}" if where else ""
+    )
+
+
+_STACK_LINE = re.compile(r"\[<.*?>\] (?P<symbol>\S+)(?: \[(?P<module>\S+)\])?")
+
+
+def _where(outcome: Outcome) -> str | None:
+    """The module's function that does not return: from its stack, or the trace it was made to print."""
+    for match in _STACK_LINE.finditer(outcome.stacks):
+        if match["module"]:
+            return f"{match['symbol'].partition('+')[0]} [{match['module']}]"
+    for problem in find(outcome.records):
+        if problem.kind is ProblemKind.PANIC and problem.function:
+            return f"{problem.function} [{problem.module}]" if problem.module else problem.function
+    return None
+
+
+def _not_ours(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """Without the panic that the host's own NMI made in order to see where the kernel spins."""
+    return tuple(problem for problem in problems if "NMI: Not continuing" not in problem.summary)
+
+
+def _worst(problems: Sequence[Problem]) -> Problem:
+    """The one to name: the first that is not the panic which only follows from it."""
+    return next((p for p in problems if p.kind is not ProblemKind.PANIC), problems[0])

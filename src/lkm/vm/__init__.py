@@ -1,0 +1,1 @@
+"""The machine: QEMU, the frozen guest that every run is restored from, and the agent in it."""

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* lkm's guest agent: PID 1, one session process a control port, frames with lengths. */
+#ifndef LKM_AGENT_H
+#define LKM_AGENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define AGENT_PROTOCOL 1
+#define AGENT_SESSIONS 4
+#define FRAME_MAX (256u << 20)
+#define CHUNK 32768
+
+enum op {
+	/* requests */
+	OP_PING = 1,
+	OP_LOAD,
+	OP_UNLOAD,
+	OP_READ,
+	OP_WRITE,
+	OP_LIST,
+	OP_EXEC,
+	OP_KMSG,
+	OP_CLOCK,
+	OP_PARAMS,
+	OP_STACKS,
+	OP_POWEROFF,
+	OP_REQUESTS_END,
+	/* while a program or a follow runs, from the host */
+	OP_STDIN = 32,
+	OP_STDIN_EOF,
+	OP_SIGNAL,
+	OP_WINSIZE,
+	OP_STOP,
+	/* from the guest: any number of these, then one OP_END */
+	OP_DATA = 64,
+	OP_LOG,
+	OP_STDOUT,
+	OP_STDERR,
+	OP_END,
+	/* from the guest, unasked, on the first port */
+	OP_HELLO = 96,
+	OP_DIED,
+};
+
+struct frame {
+	uint32_t len; /* of what follows this header */
+	uint16_t op;
+	int16_t status; /* in OP_END: 0, or a positive errno */
+	uint32_t id; /* of the request */
+} __attribute__((packed));
+
+struct session {
+	int port;
+	int kmsg; /* this session's own position in the log */
+	struct frame req;
+	unsigned char *payload; /* req.len bytes and a NUL */
+	int again; /* a new host began while the last request ran: serve `req` next */
+};
+
+/* port.c */
+int port_open(const char *name);
+int port_recv(int port, struct frame *req, unsigned char **payload);
+int port_send(int port, uint16_t op, int status, uint32_t id, const void *data, size_t len);
+int port_connected(int port);
+void port_wait(int port);
+void port_streams(int port, int on);
+
+/* kmsg.c */
+int kmsg_open(void);
+void kmsg_flush(void);
+void kmsg_begin(int kmsg);
+int kmsg_drain(int kmsg, int port, uint32_t id);
+int kmsg_follow(struct session *s);
+
+/* exec.c */
+int exec_serve(struct session *s);
+
+/* session.c */
+void session_serve(int port, int kmsg) __attribute__((noreturn));
+int session_send(struct session *s, uint16_t op, const void *data, size_t len);
+int session_end(struct session *s, int status, const void *data, size_t len);
+int session_interrupted(struct session *s, const struct frame *f, unsigned char *payload);
+
+#endif

@@ -1,0 +1,153 @@
+"""One control port: requests out, frames in, never waiting without a limit."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+from lkm.vm.wire import CHUNK, HEADER, Frame, Op, pack
+
+__all__ = ["Channel", "ChannelClosed", "ChannelTimeout"]
+
+
+class ChannelClosed(Exception):
+    """The other end has gone, or spoke what is not a frame."""
+
+
+class ChannelTimeout(Exception):
+    """No answer within the limit."""
+
+
+class Channel:
+    """Frames over a connected socket. Not for two threads at once.
+
+    `wake` are other descriptors that the wait must heed: when one is readable, `on_wake` is called with
+    it, and may raise to end the wait.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._in = bytearray()
+        self._out = bytearray()
+        self._next_id = 1
+        self.wake: tuple[int, ...] = ()
+        self.on_wake: Callable[[int], None] = lambda fd: None
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for select."""
+        return self._sock.fileno()
+
+    def close(self) -> None:
+        """Close the socket; the agent's session then waits for the next host."""
+        self._sock.close()
+
+    def send(self, op: Op, payload: bytes = b"", *, deadline: float, request: int = 0) -> int:
+        """Send a frame and return its request id (a new one for 0)."""
+        request = self.queue(op, payload, request=request)
+        while self.flush():
+            if self._wait(deadline, write=True):
+                # Both ends may be waiting for the other to read.
+                self._take()
+        return request
+
+    def queue(self, op: Op, payload: bytes = b"", *, request: int = 0) -> int:
+        """Have a frame ready for `flush`; for a caller that waits by itself. Returns its request id."""
+        if not request:
+            request = self._next_id
+            self._next_id += 1
+        self._out += pack(op, payload, request)
+        return request
+
+    def flush(self) -> bool:
+        """Send what the socket takes now of what is queued; True where some of it is left."""
+        try:
+            while self._out:
+                del self._out[: self._sock.send(self._out)]
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            raise ChannelClosed(str(error)) from error
+        return False
+
+    def receive(self, deadline: float) -> Frame:
+        """The next frame."""
+        while (frame := self._parse()) is None:
+            self._fill(deadline)
+        return frame
+
+    def pending(self) -> Frame | None:
+        """A frame that is here already, without waiting."""
+        try:
+            return self.receive(0.0)
+        except ChannelTimeout:
+            return None
+
+    def request(self, op: Op, payload: bytes = b"", *, deadline: float) -> Iterator[Frame]:
+        """Send a request and yield its frames, the last of which is `Op.END`."""
+        return self.answers(self.send(op, payload, deadline=deadline), deadline)
+
+    def answers(self, request: int, deadline: float) -> Iterator[Frame]:
+        """The frames that answer `request`; those of a request that was given up are dropped."""
+        while True:
+            frame = self.receive(deadline)
+            if frame.id != request:
+                continue
+            yield frame
+            if frame.op == Op.END:
+                return
+
+    def skip_past(self, token: bytes, deadline: float) -> None:
+        """Throw away all that comes up to and with `token`, frames or not."""
+        while (at := self._in.find(token)) < 0:
+            del self._in[: max(0, len(self._in) - len(token))]
+            self._fill(deadline)
+        del self._in[: at + len(token)]
+
+    def _fill(self, deadline: float) -> None:
+        if not self._take():
+            self._wait(deadline)
+
+    def _take(self) -> bool:
+        """Take in what has come; False where nothing has."""
+        try:
+            data = self._sock.recv(1 << 18)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise ChannelClosed(str(error)) from error
+        if not data:
+            raise ChannelClosed("end of stream")
+        self._in += data
+        return True
+
+    def _parse(self) -> Frame | None:
+        if len(self._in) < HEADER.size:
+            return None
+        length, op, status, request = HEADER.unpack_from(self._in)
+        if length > CHUNK:
+            raise ChannelClosed(f"a frame of {length} bytes")
+        if len(self._in) < HEADER.size + length:
+            return None
+        payload = bytes(self._in[HEADER.size : HEADER.size + length])
+        del self._in[: HEADER.size + length]
+        return Frame(op, status, request, payload)
+
+    def _wait(self, deadline: float, *, write: bool = False) -> bool:
+        """Wait for the socket; True where something can be read."""
+        if write and time.monotonic() > deadline:
+            raise ChannelTimeout
+        poll = select.poll()
+        poll.register(self._sock, select.POLLOUT | select.POLLIN if write else select.POLLIN)
+        for fd in self.wake:
+            poll.register(fd, select.POLLIN)
+        left = deadline - time.monotonic()
+        ready = dict(poll.poll(max(0.0, left) * 1000))
+        for fd in self.wake:
+            if fd in ready:
+                self.on_wake(fd)
+        if not ready and left <= 0:
+            raise ChannelTimeout
+        return bool(ready.get(self._sock.fileno(), 0) & select.POLLIN)

@@ -1,0 +1,69 @@
+"""Fresh machines for a kernel, one of which is being restored while the caller does something else.
+
+Imported and started before the rest of lkm is: QEMU needs its time on another core.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from lkm.kernels.kernel import Kernel
+from lkm.progress import SILENT, Progress
+from lkm.vm import accel, snapshot
+
+if TYPE_CHECKING:
+    from lkm.vm.link import Link
+    from lkm.vm.machine import Machine
+    from lkm.vm.snapshot import Snapshot
+
+__all__ = ["Fresh"]
+
+STALE = 0.3
+"""Seconds after which a machine that waits is not used: an idle guest on a virtual clock burns a core."""
+
+
+class Fresh:
+    """Makes machines that nobody has used. Ends the one that waits when it is closed."""
+
+    def __init__(self, kernel: Kernel, *, progress: Progress = SILENT) -> None:
+        self._kernel = kernel
+        self._progress = progress
+        self._config = accel.machine_config(kernel, progress=progress)
+        self._waiting: tuple[Link, Snapshot] | None = None
+        self._since = 0.0
+        if found := snapshot.find(kernel, self._config):
+            self._waiting = snapshot.restore(found), found
+            self._since = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def machine(self) -> Machine:
+        """A fresh machine; the caller closes it. The first time for a kernel this boots it."""
+        from lkm.vm.machine import Machine
+
+        waiting, self._waiting = self._waiting, None
+        if waiting and time.monotonic() - self._since > STALE:
+            waiting[0].close()
+            waiting = None
+        if waiting is None:
+            frozen = snapshot.prepare(self._kernel, self._config, progress=self._progress)
+            waiting = snapshot.restore(frozen), frozen
+        link, origin = waiting
+        return Machine(link, release=self._kernel.release, restored_from=origin.path)
+
+    def close(self) -> None:
+        """End the machine that waits, if there is one."""
+        waiting, self._waiting = self._waiting, None
+        if waiting:
+            waiting[0].close()

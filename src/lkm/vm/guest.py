@@ -1,0 +1,73 @@
+"""The agent's binary: compiled once a toolchain, in its root, and kept by the content of its source."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import tempfile
+from pathlib import Path
+
+from lkm import atomic, proc, sandbox
+from lkm.errors import MachineError
+from lkm.kernels.kernel import Toolchain
+from lkm.paths import cache_dir
+
+__all__ = ["agent_binary", "agent_identity", "busybox_binary"]
+
+_SOURCE = Path(__file__).parent / "agent"
+_FLAGS = ("-static", "-Os", "-Wall", "-s", "-std=gnu11")
+
+
+@functools.cache
+def agent_identity() -> str:
+    """A digest of the agent's source and of how it is compiled."""
+    digest = hashlib.sha256(" ".join(_FLAGS).encode())
+    for path in sorted(_SOURCE.glob("*.[ch]")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def agent_binary(toolchain: Toolchain) -> Path:
+    """The agent for that toolchain's architecture, compiled where it is not on this disk yet.
+
+    Raises MachineError with the compiler's words when it does not compile.
+    """
+    home = cache_dir() / "agents"
+    binary = home / f"{toolchain.identity[:16]}-{agent_identity()}"
+    if binary.exists():
+        return binary
+    what = "the guest's agent"
+    with atomic.disk_errors(what), atomic.exclusive(binary, what):
+        if not binary.exists():
+            prefix = f".partial-{binary.name}."
+            with tempfile.TemporaryDirectory(prefix=prefix, dir=home) as out:
+                _compile(toolchain, Path(out))
+                Path(out, "agent").replace(binary)
+    atomic.sweep(home)
+    return binary
+
+
+def _compile(toolchain: Toolchain, out: Path) -> None:
+    sources = [f"/agent/{path.name}" for path in sorted(_SOURCE.glob("*.c"))]
+    command = [toolchain.cc, *_FLAGS, "-o", "/out/agent", *sources]
+    binds = [sandbox.Bind(_SOURCE, "/agent"), sandbox.Bind(out, "/out", writable=True)]
+    done = proc.run(sandbox.argv(toolchain.root, command, binds=binds), stage="agent", timeout=120)
+    if not done.returncode:
+        return
+    if "No space left" in done.output:
+        raise atomic.no_space("the guest's agent")
+    raise MachineError(
+        f"{toolchain.cc} cannot compile the agent", stage="agent", console_tail=done.output
+    )
+
+
+def busybox_binary(toolchain: Toolchain) -> Path:
+    """The static busybox of the toolchain root (package busybox-static)."""
+    for name in ("usr/bin/busybox", "bin/busybox"):
+        if (path := toolchain.root / name).is_file():
+            return path
+    raise MachineError(
+        f"no busybox in {toolchain.root}",
+        stage="initramfs",
+        hint=f"rm -r {toolchain.root}; lkm makes it anew",
+    )

@@ -1,0 +1,156 @@
+"""QEMU's command line, made by a pure function, and how its process is connected to this one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from lkm import proc
+from lkm.arch import Arch
+from lkm.errors import UsageError
+from lkm.vm.wire import SESSIONS
+
+__all__ = [
+    "CHARDEVS",
+    "CONSOLE_SIZE",
+    "Accel",
+    "Clock",
+    "Config",
+    "Launch",
+    "argv",
+    "cmdline",
+    "identity",
+]
+
+CONSOLE_SIZE = 1 << 20
+"""How much of the end of the console is kept, in bytes."""
+
+CHARDEVS = ("qmp", "watch", *(f"session{i}" for i in range(SESSIONS)))
+"""The ways into a machine: QEMU's monitor, the agent's first process, its sessions."""
+
+
+class Accel(StrEnum):
+    """Who executes the guest's instructions."""
+
+    TCG = "tcg"
+    KVM = "kvm"
+
+
+class Clock(StrEnum):
+    """How the guest's time passes.
+
+    `virtual`: with its instructions, and an idle guest skips to its next timer (-icount sleep=off):
+    `msleep(1000)` costs nothing, and runs repeat themselves. `real`: with the wall clock, for a machine
+    that waits for a person.
+    """
+
+    VIRTUAL = "virtual"
+    REAL = "real"
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a machine is made of. Two equal ones have the same frozen state."""
+
+    arch: Arch
+    accel: Accel = Accel.TCG
+    clock: Clock = Clock.VIRTUAL
+    memory_mib: int = 128
+    cpus: int = 1
+    append: str = ""
+
+    def __post_init__(self) -> None:
+        if not 64 <= self.memory_mib <= 65536:
+            raise UsageError(f"a machine of {self.memory_mib} MiB", hint="give 64 to 65536 MiB")
+
+    def to_dict(self) -> dict[str, object]:
+        """The configuration as JSON can hold it."""
+        return {**asdict(self), "arch": self.arch.name}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One start of QEMU: where its RAM is, how it is entered, what it boots (nothing, to restore).
+
+    `chardevs` maps a name of CHARDEVS to a descriptor: of a connected socket, or with `listening` of one
+    that QEMU is to accept on; what is not named leads nowhere. `share` makes the guest write to the RAM
+    file itself.
+    """
+
+    ram: Path
+    share: bool
+    chardevs: Mapping[str, int]
+    listening: bool = False
+    image: Path | None = None
+    initramfs: Path | None = None
+
+
+def cmdline(config: Config) -> str:
+    """The guest's command line (Documentation/admin-guide/kernel-parameters.txt).
+
+    `nokaslr` makes addresses the same in every restore; `rcu_expedited` makes grace periods cost no
+    timer; `panic=-1` reboots at once, which QEMU turns into a halt; `unknown_nmi_panic` lets the host ask
+    a spinning kernel where it is; `printk.devkmsg=on` lifts the rate limit of the agent's marks.
+    """
+    words = [
+        "console=ttyS0", "loglevel=8", "printk.time=1", "printk.devkmsg=on", "log_buf_len=1M", "panic=-1",
+        "unknown_nmi_panic=1", "nokaslr", "rcupdate.rcu_expedited=1", "random.trust_cpu=on",
+    ]  # fmt: skip
+    return " ".join([*words, config.append]).strip()
+
+
+def argv(config: Config, launch: Launch) -> list[str]:
+    """The whole command line of QEMU. Pure."""
+    line = [
+        f"qemu-system-{config.arch.name}", "-name", "lkm", "-nodefaults", "-no-user-config", "-display", "none",
+        "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        "-action", "reboot=shutdown,shutdown=pause",
+        "-M", "q35,memory-backend=mem", "-m", f"{config.memory_mib}M", "-smp", str(config.cpus),
+        "-object", f"memory-backend-file,id=mem,size={config.memory_mib}M,mem-path={_escaped(launch.ram)},"
+        f"share={'on' if launch.share else 'off'}",
+        *_accel(config),
+    ]  # fmt: skip
+    line += [*_chardev("qmp", launch), "-mon", "chardev=qmp,mode=control"]
+    line += ["-chardev", f"ringbuf,id=console,size={CONSOLE_SIZE}", "-serial", "chardev:console"]
+    line += ["-device", f"virtio-serial-pci,id=ports,max_ports={len(CHARDEVS) + 1}"]
+    for number, name in enumerate(CHARDEVS[1:], start=1):
+        port = "lkm.watch" if name == "watch" else f"lkm.{name.removeprefix('session')}"
+        line += _chardev(name, launch)
+        line += ["-device", f"virtserialport,bus=ports.0,nr={number},chardev={name},name={port}"]
+    if launch.image and launch.initramfs:
+        line += ["-kernel", str(launch.image), "-initrd", str(launch.initramfs)]
+        line += ["-append", cmdline(config)]
+    else:
+        line += ["-incoming", "defer"]
+    return line
+
+
+def identity(config: Config) -> str:
+    """What of this QEMU matters to a frozen machine: a string that changes when QEMU is replaced."""
+    tool = Path(proc.find_tool(f"qemu-system-{config.arch.name}")).resolve()
+    stat = tool.stat()
+    return f"{tool}:{stat.st_size}:{stat.st_mtime_ns}"
+
+
+def _accel(config: Config) -> list[str]:
+    if config.accel is Accel.KVM:
+        return ["-accel", "kvm", "-cpu", "host"]
+    line = ["-accel", "tcg,tb-size=64", "-cpu", "max"]
+    if config.clock is Clock.VIRTUAL:
+        line += ["-icount", "shift=2,sleep=off"]
+    return line
+
+
+def _chardev(name: str, launch: Launch) -> list[str]:
+    end = launch.chardevs.get(name)
+    if end is None:
+        return ["-chardev", f"null,id={name}"]
+    server = ",server=on,wait=off" if launch.listening else ""
+    return ["-chardev", f"socket,id={name},fd={end}{server}"]
+
+
+def _escaped(path: Path) -> str:
+    return os.fspath(path).replace(",", ",,")

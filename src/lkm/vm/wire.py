@@ -1,0 +1,61 @@
+"""Frames between the host and the agent: the twin of `agent/agent.h`."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+__all__ = ["CHUNK", "HEADER", "PROTOCOL", "SESSIONS", "Frame", "Op", "pack"]
+
+PROTOCOL = 1
+SESSIONS = 4
+"""How many control ports the agent serves, each by a process of its own."""
+CHUNK = 32768
+"""The longest payload that the guest sends in one frame, in bytes."""
+
+HEADER = struct.Struct("<IHhI")
+
+
+class Op(IntEnum):
+    """What a frame is."""
+
+    PING = 1
+    LOAD = 2
+    UNLOAD = 3
+    READ = 4
+    WRITE = 5
+    LIST = 6
+    EXEC = 7
+    KMSG = 8
+    CLOCK = 9
+    PARAMS = 10
+    STACKS = 11
+    POWEROFF = 12
+    STDIN = 32
+    STDIN_EOF = 33
+    SIGNAL = 34
+    WINSIZE = 35
+    STOP = 36
+    DATA = 64
+    LOG = 65
+    STDOUT = 66
+    STDERR = 67
+    END = 68
+    HELLO = 96
+    DIED = 97
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame from the guest; `status` is 0 or a positive errno in `Op.END`."""
+
+    op: int
+    status: int
+    id: int
+    payload: bytes
+
+
+def pack(op: Op, payload: bytes, request: int) -> bytes:
+    """A frame as bytes."""
+    return HEADER.pack(len(payload), op, 0, request) + payload
