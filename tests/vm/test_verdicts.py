@@ -1,0 +1,152 @@
+"""What lkm says of modules that go wrong, each on a real kernel."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.vm
+
+MODULES = Path(__file__).parents[1] / "data" / "modules"
+
+
+def verdict(lkm: Any, source: str | Path, *words: str, code: int = 1) -> dict[str, Any]:
+    done = lkm("run", "--json", str(source), *words)
+    assert done.returncode == code, (done.stdout, done.stderr)
+    (module,) = json.loads(done.stdout)["modules"]
+    assert isinstance(module, dict)
+    return module
+
+
+def texts(module: dict[str, Any]) -> list[str]:
+    return [record["text"] for record in module["log"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "errno", "reason"),
+    [
+        ("noexit", "unload-failed", "EBUSY", "no exit function"),
+        ("enodev", "load-failed", "ENODEV", "ENODEV"),
+        ("panics", "panic", None, "panics: asked for"),
+        ("oops_init", "problem", None, "NULL pointer dereference"),
+        ("oops_exit", "problem", None, "NULL pointer dereference"),
+        ("bug", "problem", None, r"bug\.c:\d+"),
+        ("warn", "problem", None, r"warn\.c:\d+"),
+    ],
+)
+def test_a_module_that_goes_wrong_gets_its_verdict(
+    lkm: Any, name: str, expected: str, errno: str | None, reason: str
+) -> None:
+    module = verdict(lkm, MODULES / f"{name}.c")
+    assert module["verdict"] == expected
+    assert module["errno"] == errno
+    assert re.search(reason, module["reason"])
+
+
+@pytest.mark.parametrize("name", ["oops_init", "oops_exit", "bug", "warn"])
+def test_a_problem_names_its_kind_and_a_function_of_the_module(lkm: Any, name: str) -> None:
+    (problem, *_) = verdict(lkm, MODULES / f"{name}.c")["problems"]
+    assert problem["kind"] in ("oops", "BUG", "WARNING")
+    assert problem["function"]
+    assert problem["summary"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "where"),
+    [
+        ("sleeper", "sleeper: sleeping", "sleeper_init"),
+        ("spin", "spin: spinning", "spin_init"),
+        ("hang_exit", "hang_exit: exit", "hang_exit_exit"),
+    ],
+)
+def test_one_that_never_returns_is_hung_with_its_log_and_where_it_is(
+    lkm: Any, name: str, said: str, where: str
+) -> None:
+    module = verdict(lkm, MODULES / f"{name}.c", "--timeout", "3")
+    assert module["verdict"] == "hung"
+    assert said in texts(module)
+    assert where in module["reason"]
+    assert "within 3 s" in module["reason"]
+
+
+def test_a_flood_is_counted_and_survived(lkm: Any) -> None:
+    module = verdict(lkm, MODULES / "flood.c", code=0)
+    assert module["verdict"] == "ok"
+    lines = [text for text in texts(module) if text.startswith("flood: line")]
+    assert "flood: line 99999" in lines
+    taints = len(texts(module)) - len(lines)
+    assert module["log_lost"] + len(lines) in (100_000, 100_000 + 2 - taints)
+
+
+def test_a_line_without_its_newline_is_in_the_log(lkm: Any) -> None:
+    module = verdict(lkm, MODULES / "nonewline.c", code=0)
+    assert texts(module)[-2:] == [
+        "nonewline: init without a newline",
+        "nonewline: exit without a newline",
+    ]
+
+
+def test_the_kernels_own_modules_are_loaded_first(lkm: Any) -> None:
+    module = verdict(lkm, MODULES / "needs_dep.c", code=0)
+    assert any(re.fullmatch(r"needs_dep: crc [0-9a-f]{4}", text) for text in texts(module))
+
+
+def test_taint_notes_are_in_the_log_and_are_no_problem(lkm: Any) -> None:
+    module = verdict(lkm, MODULES.parents[2] / "examples" / "hello", code=0)
+    assert any("loading out-of-tree module taints kernel" in text for text in texts(module))
+    assert module["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("syntax_error", r"syntax_error\.c:\d+:\d+: error: "),
+        ("undefined", "nobody_exports_this.* undefined"),
+    ],
+)
+def test_what_does_not_build_is_build_failed_with_the_compilers_words(
+    lkm: Any, name: str, words: str
+) -> None:
+    module = verdict(lkm, MODULES / f"{name}.c", code=4)
+    assert module["verdict"] == "build-failed"
+    assert re.search(words, module["reason"])
+
+
+def test_timings_are_given_for_each_stage(lkm: Any) -> None:
+    module = verdict(lkm, MODULES.parents[2] / "examples" / "hello", code=0)
+    assert set(module["timings"]) == {"build", "restore", "load", "unload"}
+    assert all(seconds > 0 for seconds in module["timings"].values())
+
+
+def test_several_modules_each_get_a_machine_in_the_order_of_their_needs(
+    lkm: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "Makefile").write_text("obj-m := user.o core.o\n")
+    head = '#include <linux/module.h>\nMODULE_LICENSE("GPL");\n'
+    (tmp_path / "core.c").write_text(
+        head
+        + "int core_answer(void) { return 42; }\nEXPORT_SYMBOL_GPL(core_answer);\n"
+        'static int __init i(void) { pr_info("core: up\\n"); return 0; }\nstatic void __exit e(void) {}\n'
+        "module_init(i); module_exit(e);\nint core_answer(void);\n".replace(
+            "int core_answer(void);\n", ""
+        )
+    )
+    (tmp_path / "user.c").write_text(
+        head + "int core_answer(void);\nstatic int n; module_param(n, int, 0444);\n"
+        'static int __init i(void) { pr_info("user: %d %d\\n", core_answer(), n); return 0; }\n'
+        "static void __exit e(void) {}\nmodule_init(i); module_exit(e);\n"
+    )
+    done = lkm("run", "--json", str(tmp_path), "n=5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    core, user = json.loads(done.stdout)["modules"]
+    assert (core["name"], user["name"]) == ("core", "user")
+    assert "user: 42 5" in texts(user)
+    assert user["params"] == {"n": "5"}
+    done = lkm("run", "--json", str(tmp_path), "--module", "core")
+    (module,) = json.loads(done.stdout)["modules"]
+    assert module["name"] == "core"
+    assert lkm("run", str(tmp_path), "--module", "nothing").returncode == 2
