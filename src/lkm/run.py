@@ -190,9 +190,10 @@ def _try(
 ) -> ModuleRun:
     from lkm.ko import read_image
 
+    started = time.monotonic()
     with make(target.name) as machine:
         machine.ping()
-        restored = time.monotonic() - machine.link.born
+        restored = time.monotonic() - started
         load_all(machine, list(dependencies(target, before, kernel)))
         load = machine.load(read_image(target.image), arguments, timeout=timeout)
         params: dict[str, str] = {}

@@ -44,7 +44,8 @@ def argv(
             line += ["--symlink", str(entry.readlink()), inside]
         elif entry.is_dir() and entry.name not in _OWN:
             line += ["--ro-bind", str(entry), inside]
-    line += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--dir", "/run"]
+    line += ["--proc", "/proc", "--dev", "/dev"]
+    line += ["--size", str(TMP_SIZE), "--tmpfs", "/tmp", "--dir", "/run"]
     for bind in binds:
         line += ["--bind" if bind.writable else "--ro-bind", str(bind.host), bind.inside]
     full_env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/tmp"}
@@ -53,6 +54,8 @@ def argv(
     return [*line, "--chdir", cwd, "--", *command]
 
 
+TMP_SIZE = 1 << 30
+"""Bytes that /tmp may hold: it is memory."""
 _OWN = {"dev", "proc", "tmp", "sys", "run", "home", "root", "mnt", "media", "boot", "srv"}
 
 

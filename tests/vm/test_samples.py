@@ -96,11 +96,11 @@ def test_getargs_prints_what_it_was_given(
 
 def test_params_shows_what_has_a_permission_and_nothing_else(run: Run) -> None:
     module = only(
-        run(str(EXAMPLES / "params"), "p_int=-7", "a_readonly=1,2", "s_writable=hi", "p_invbool=y")
+        run(str(EXAMPLES / "params"), "p_int=-7", "a_readonly=5,6", "s_writable=hi", "p_invbool=y")
     )
     shown = module["params"]
     assert shown["p_int"] == "-7"
-    assert shown["a_readonly"] == "1,2"
+    assert shown["a_readonly"] == "5,6,3,4"
     assert shown["s_writable"] == "hi"
     assert shown["p_invbool"] == "Y"
     assert not [name for name in shown if name.endswith("_hidden")]

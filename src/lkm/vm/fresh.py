@@ -1,11 +1,11 @@
 """Fresh machines for a kernel, one of which is being restored while the caller does something else.
 
-Imported and started before the rest of lkm is: QEMU needs its time on another core.
+Imported and started before the rest of lkm is: QEMU needs its time on another core. A guest that waits stands
+still, so it costs nothing and its clock is where it was frozen.
 """
 
 from __future__ import annotations
 
-import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Fresh"]
 
-STALE = 0.3
-"""Seconds after which a machine that waits is not used: an idle guest on a virtual clock burns a core."""
-
 
 class Fresh:
     """Makes machines that nobody has used. Ends the one that waits when it is closed."""
@@ -32,10 +29,8 @@ class Fresh:
         self._progress = progress
         self._config = accel.machine_config(kernel, progress=progress)
         self._waiting: tuple[Link, Snapshot] | None = None
-        self._since = 0.0
         if found := snapshot.find(kernel, self._config):
             self._waiting = snapshot.restore(found), found
-            self._since = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -53,9 +48,6 @@ class Fresh:
         from lkm.vm.machine import Machine
 
         waiting, self._waiting = self._waiting, None
-        if waiting and time.monotonic() - self._since > STALE:
-            waiting[0].close()
-            waiting = None
         if waiting is None:
             frozen = snapshot.prepare(self._kernel, self._config, progress=self._progress)
             waiting = snapshot.restore(frozen), frozen

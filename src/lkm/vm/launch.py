@@ -23,8 +23,14 @@ class Started:
     """A QEMU that has just been started, and the three connections to it."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], socks: dict[str, socket.socket], stderr: BinaryIO
+        self,
+        process: subprocess.Popen[bytes],
+        socks: dict[str, socket.socket],
+        stderr: BinaryIO,
+        *,
+        paused: bool,
     ) -> None:
+        self.paused = paused
         self.process = process
         self.stderr = stderr
         self.watch = Channel(socks["watch"])
@@ -42,6 +48,7 @@ class Started:
             watch=self.watch,
             process=self.process,
             stderr=self.stderr,
+            paused=self.paused,
         )
 
     def close(self) -> None:
@@ -81,7 +88,7 @@ def start(
     finally:
         for sock in theirs.values():
             sock.close()
-    started = Started(process, ours, stderr)
+    started = Started(process, ours, stderr, paused=boot is None)
     try:
         yield started
     finally:
@@ -98,7 +105,7 @@ def share_memory(qmp: Qmp) -> None:
 
 
 def load_state(qmp: Qmp, state: Path) -> None:
-    """Tell QEMU to load a frozen state and to go on from there, without waiting."""
+    """Tell QEMU to load a frozen state, without waiting; the guest goes on at `cont`."""
     share_memory(qmp)
     with state.open("rb") as source:
         qmp.send("getfd", fd=source.fileno(), fdname="state")

@@ -67,8 +67,8 @@ class _Killed(Exception):
 class Link:
     """One session with a guest's agent, with QEMU's monitor and the agent's first process beside it.
 
-    Not for two threads at once. `process` is None for a machine that somebody else owns; `qmp` and
-    `watch` are None where another session has them.
+    Not for two threads at once. A `paused` guest stands still until the first request. `process` is None
+    for a machine that somebody else owns; `qmp` and `watch` are None where another session has them.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Link:
         qmp: Qmp | None,
         watch: Channel | None,
         process: subprocess.Popen[bytes] | None = None,
+        paused: bool = False,
         stderr: BinaryIO | None = None,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
@@ -91,8 +92,8 @@ class Link:
         self._on_close = on_close
         self._closed = False
         self._end: _Stopped | _Killed | None = None
+        self._paused = paused
         self.dead = False
-        self.born = time.monotonic()
         session.wake = tuple(end.fileno() for end in (qmp, watch) if end is not None)
         session.on_wake = self._heed
 
@@ -120,6 +121,7 @@ class Link:
     ) -> int:
         """Send a request (or more for one, by its id) without waiting; `finish` takes the answer."""
         try:
+            self._let_run()
             return self._session.send(op, payload, deadline=deadline, request=request)
         except ChannelTimeout:
             return request
@@ -187,6 +189,12 @@ class Link:
         with contextlib.suppress(QmpClosed, QmpError, TimeoutError):
             return self._qmp.console(CONSOLE_SIZE, deadline=time.monotonic() + LAST_WORDS)
         return b""
+
+    def _let_run(self) -> None:
+        # While the state is still being loaded QEMU takes this as a wish for later (qmp_cont()).
+        if self._paused and self._qmp is not None:
+            self._qmp.send("cont")
+            self._paused = False
 
     def _heed(self, fd: int) -> None:
         if self._qmp is not None and fd == self._qmp.fileno():

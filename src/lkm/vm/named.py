@@ -255,6 +255,7 @@ def _wake(home: Path, snapshot: Snapshot, process: subprocess.Popen[bytes]) -> N
         with _connected(home / "qmp") as sock:
             qmp = Qmp(sock)
             load_state(qmp, snapshot.state)
+            qmp.send("cont")
             qmp.call("query-status", deadline=time.monotonic() + START_LIMIT)
             with _connected(home / "session0") as session:
                 channel = Channel(session)

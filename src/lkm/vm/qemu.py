@@ -75,6 +75,8 @@ class Config:
 class Launch:
     """One start of QEMU: where its RAM is, how it is entered, what it boots (nothing, to restore).
 
+    A guest that is to be restored stands still until the monitor says `cont`.
+
     `chardevs` maps a name of CHARDEVS to a descriptor: of a connected socket, or with `listening` of one
     that QEMU is to accept on; what is not named leads nowhere. `share` makes the guest write to the RAM
     file itself.
@@ -124,7 +126,7 @@ def argv(config: Config, launch: Launch) -> list[str]:
         line += ["-kernel", str(launch.image), "-initrd", str(launch.initramfs)]
         line += ["-append", cmdline(config)]
     else:
-        line += ["-incoming", "defer"]
+        line += ["-incoming", "defer", "-S"]
     return line
 
 
