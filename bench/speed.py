@@ -21,11 +21,11 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import lkm.build as builds
+import lkm.kbuild as builds
 from bench.busybox import boot_and_load
 from lkm import source as sources
-from lkm.build.kbuild import argv as kbuild_argv
-from lkm.build.kbuild import place
+from lkm.kbuild.make import argv as kbuild_argv
+from lkm.kbuild.make import place
 from lkm.kernels import store
 from lkm.kernels.kernel import Kernel
 from lkm.ko import read_image

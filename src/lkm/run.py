@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lkm import build as builds
+from lkm import kbuild as builds
 from lkm import source as sources
 from lkm.errors import BuildError, UsageError
 from lkm.kernels.kernel import Kernel

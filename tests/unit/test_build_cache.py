@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from lkm import build
+from lkm import kbuild as build
 from lkm import source as sources
 from lkm.arch import X86_64
-from lkm.build import artifacts, builder, kbuild, workdir
-from lkm.build.kbuild import Outcome
 from lkm.errors import BuildError, HostError, UsageError
+from lkm.kbuild import artifacts, builder, workdir
+from lkm.kbuild import make as kbuild
+from lkm.kbuild.make import Outcome
 from lkm.kernels import Kernel, Toolchain
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lkm.build import compdb
+from lkm.kbuild import compdb
 
 LINUX_6_12 = """\
 savedcmd_/m/hello.o := gcc-14 -Wp,-MMD,/m/.hello.o.d -I/usr/src/common/include -I./include -include \

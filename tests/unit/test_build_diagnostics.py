@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lkm.build import diagnostics
-from lkm.build.diagnostics import Diagnostic
+from lkm.kbuild import diagnostics
+from lkm.kbuild.diagnostics import Diagnostic
 
 GCC = """\
   CC [M]  hello.o

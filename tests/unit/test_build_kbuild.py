@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from lkm.arch import X86_64
-from lkm.build import kbuild, limits
-from lkm.build.limits import Limits
 from lkm.errors import UsageError
+from lkm.kbuild import limits
+from lkm.kbuild import make as kbuild
+from lkm.kbuild.limits import Limits
 from lkm.kernels import Kernel, Toolchain
 from lkm.source import ModuleSource
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from lkm import source as sources
-from lkm.build import workdir
-from lkm.build.workdir import Copy, SourceChangedError, WorkDir
 from lkm.errors import HostError, UsageError
+from lkm.kbuild import workdir
+from lkm.kbuild.workdir import Copy, SourceChangedError, WorkDir
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from lkm import build, source
-from lkm.build.limits import Limits
+from lkm import kbuild as build
+from lkm import source
 from lkm.errors import BuildError, HostError, LkmError, UsageError
+from lkm.kbuild.limits import Limits
 from lkm.kernels import Kernel, store
 
 pytestmark = pytest.mark.vm
@@ -225,7 +226,7 @@ def test_any_directory_name_builds_and_is_named_in_diagnostics(
 def test_a_source_below_a_directory_of_the_toolchain_root_builds(
     kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lkm.build import kbuild
+    from lkm.kbuild import make as kbuild
 
     src = module(tmp_path / "m", {"Kbuild": "obj-m := m.o\n", "m.c": c("m", "int unused;")})
     monkeypatch.setattr(kbuild, "_FREE", set())

@@ -37,11 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """`lkm build`."""
-    from lkm import build, source
+    from lkm import kbuild, source
 
     with working(quiet=arguments.json) as progress:
         kernel = kernel_named(arguments.kernel, progress)
-        done = build.build(
+        done = kbuild.build(
             source.find(arguments.source),
             kernel,
             extra_flags=arguments.flags,

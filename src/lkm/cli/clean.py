@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """`lkm clean`."""
-    from lkm import build, source
+    from lkm import kbuild, source
 
-    for path in build.clean(source.find(arguments.source)):
+    for path in kbuild.clean(source.find(arguments.source)):
         print(f"removed {path}")
     return 0

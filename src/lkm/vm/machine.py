@@ -249,7 +249,7 @@ class Machine:
                 hint="restore a fresh one",
             )
 
-    def _died(self, reply: Reply, stage: str) -> Exception:
+    def _died(self, reply: Reply, stage: str) -> KernelProblem | MachineError:
         from lkm.problems import find
 
         records = records_of(reply)

@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from lkm.build import artifacts, diagnostics, kbuild, workdir
-from lkm.build.diagnostics import Diagnostic
-from lkm.build.kbuild import Outcome, Place
-from lkm.build.limits import LIMITS, Limits
-from lkm.build.workdir import Copy, SourceChangedError, WorkDir
 from lkm.errors import BuildError, HostError, UsageError
+from lkm.kbuild import artifacts, diagnostics, make, workdir
+from lkm.kbuild.diagnostics import Diagnostic
+from lkm.kbuild.limits import LIMITS, Limits
+from lkm.kbuild.make import Outcome, Place
+from lkm.kbuild.workdir import Copy, SourceChangedError, WorkDir
 from lkm.kernels.kernel import Kernel
 from lkm.paths import cache_dir
 from lkm.progress import SILENT, Progress
@@ -108,7 +108,7 @@ def build(
     module in it, HostError where this computer cannot build or hold it.
     """
     started = time.monotonic()
-    arguments = kbuild.make_arguments(extra_flags)
+    arguments = make.make_arguments(extra_flags)
     work = workdir.work_dir(source, kernel)
     with _disk_errors(source):
         base, mark = artifacts.claim(source, output)
@@ -189,12 +189,12 @@ def _compile(
     source: ModuleSource, kernel: Kernel, work: WorkDir, copies: tuple[Copy, ...], key: str,
     arguments: Sequence[str], progress: Progress, limits: Limits,
 ) -> artifacts.Stored:  # fmt: skip
-    from lkm.build import results  # an unchanged source needs nothing of it
+    from lkm.kbuild import results  # an unchanged source needs nothing of it
 
     _check_kernel(kernel)
-    place = kbuild.place(source, kernel, work.tree)
+    place = make.place(source, kernel, work.tree)
     state = workdir.sync(work, copies)
-    outcome = kbuild.run(place, arguments, work.log, progress, limits)
+    outcome = make.run(place, arguments, work.log, progress, limits)
     found = diagnostics.parse(outcome.lines, place.locate)
     try:
         if outcome.returncode or outcome.stopped:

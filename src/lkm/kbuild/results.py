@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from lkm.build import artifacts, compdb, kbuild
-from lkm.build.kbuild import Place
-from lkm.build.workdir import WorkDir
 from lkm.errors import UsageError
+from lkm.kbuild import artifacts, compdb, make
+from lkm.kbuild.make import Place
+from lkm.kbuild.workdir import WorkDir
 from lkm.source import ModuleSource
 
 __all__ = ["collect"]
@@ -85,7 +85,7 @@ def _results(
         path = _contained(work.tree, name)
         stripped = f"stripped/{path.name}"
         files[path.name] = path
-        files[stripped] = _contained(work.tree, f"{kbuild.STRIPPED}/{path.name}")
+        files[stripped] = _contained(work.tree, f"{make.STRIPPED}/{path.name}")
         records.append(
             {
                 "name": path.stem.replace("-", "_"),

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lkm import proc, sandbox
-from lkm.build.limits import LIMITS, Limits, watched
 from lkm.errors import HostError, UsageError
+from lkm.kbuild.limits import LIMITS, Limits, watched
 from lkm.kernels.kernel import Kernel
 from lkm.progress import Progress
 from lkm.sandbox import Bind

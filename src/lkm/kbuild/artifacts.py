@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lkm.build.workdir import WorkDir, remove_tree
 from lkm.errors import UsageError
+from lkm.kbuild.workdir import WorkDir, remove_tree
 from lkm.source import MARKER, ModuleSource, is_ours
 
 __all__ = ["Stored", "claim", "is_published", "load", "publish", "save", "stamps"]
