@@ -3,40 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lkm import kbuild as builds
-from lkm import source as sources
+from lkm import kbuild
 from lkm.errors import BuildError, UsageError
 from lkm.kernels.kernel import Kernel
-from lkm.ko import KernelObject
 from lkm.progress import SILENT, Progress
+from lkm.targets import Target, assign, dependencies, needed, targets_of
 from lkm.verdict import ModuleRun, Timings, Verdict, judge
 from lkm.vm.link import End
 from lkm.vm.machine import DEFAULT_TIMEOUT, Machine, load_all
 
-__all__ = ["Run", "Target", "run", "targets_of"]
+__all__ = ["Run", "run"]
 
 SCHEMA = 1
 
 MachineMaker = Callable[[str], Machine]
-
-
-@dataclass(frozen=True)
-class Target:
-    """A module to try: its facts, the file whose bytes are loaded, and the file with its debug info."""
-
-    object: KernelObject
-    image: Path
-    path: Path
-
-    @property
-    def name(self) -> str:
-        """The module's name, with underscores."""
-        return self.object.name
 
 
 @dataclass(frozen=True)
@@ -48,7 +33,7 @@ class Run:
 
     kernel: Kernel
     modules: tuple[ModuleRun, ...]
-    build: builds.Build | None = None
+    build: kbuild.Build | None = None
     error: BuildError | None = None
 
     @property
@@ -84,73 +69,18 @@ def run(
     """
     started = time.monotonic()
     try:
-        targets, build = targets_of(path, kernel, progress=progress)
+        targets = targets_of(path, kernel, progress=progress)
     except BuildError as error:
         failed = _build_failed(path, module, error, time.monotonic() - started)
         return Run(kernel, (failed,), error=error)
-    chosen = _chosen(targets, module)
+    chosen = _chosen(targets.named, module)
     arguments = assign(chosen, params or {})
-    seconds = build.seconds if build else None
+    seconds = targets.build.seconds if targets.build else None
     runs = []
     for target in chosen:
-        before = [other for other in needed(target, targets) if other is not target]
-        runs.append(_try(target, before, arguments[target.name], kernel, machine, timeout, seconds))
-    return Run(kernel, tuple(runs), build)
-
-
-def targets_of(
-    path: str | Path, kernel: Kernel, *, progress: Progress = SILENT
-) -> tuple[tuple[Target, ...], builds.Build | None]:
-    """The modules that `path` holds for this kernel, built where it is a source."""
-    from lkm import ko
-
-    if ".ko" in Path(path).suffixes[-2:]:
-        given = Path(path)
-        if not given.is_file():
-            raise UsageError(f"no such file: {path}", hint="lkm build SOURCE makes one")
-        return (Target(ko.read(given), given, given),), None
-    build = builds.build(sources.find(path), kernel, progress=progress)
-    found = (Target(b.kernel_object, b.stripped, b.path) for b in build.objects.values())
-    return tuple(found), build
-
-
-def needed(target: Target, targets: Sequence[Target]) -> list[Target]:
-    """`target` and those of `targets` that it needs, the needed ones first."""
-    by_name = {other.name: other for other in targets}
-    order: list[Target] = []
-
-    def visit(one: Target) -> None:
-        for name in one.object.depends:
-            if (other := by_name.get(name.replace("-", "_"))) and other not in order:
-                visit(other)
-        if one not in order:
-            order.append(one)
-
-    visit(target)
-    return order
-
-
-def assign(targets: Sequence[Target], params: Mapping[str, str | None]) -> dict[str, str]:
-    """The argument string for each module by its name: a parameter goes to every module that has it.
-
-    Raises UsageError for one that none has, and for a value that the kernel would not take.
-    """
-    from lkm import params as rules
-
-    chosen: dict[str, dict[str, str | None]] = {target.name: {} for target in targets}
-    for name, value in params.items():
-        takers = [t for t in targets if len(targets) == 1 or _has(t.object, name)]
-        for target in takers or targets[:1]:
-            chosen[target.name][name] = value
-    return {
-        target.name: rules.render(rules.check(target.object, chosen[target.name]))
-        for target in targets
-    }
-
-
-def _has(module: KernelObject, name: str) -> bool:
-    wanted = name.replace("-", "_")
-    return any(parameter.name.replace("-", "_") == wanted for parameter in module.parameters)
+        words = arguments[target.name]
+        runs.append(_try(target, targets.all, words, kernel, machine, timeout, seconds))
+    return Run(kernel, tuple(runs), targets.build)
 
 
 def _chosen(targets: Sequence[Target], module: str | None) -> list[Target]:
@@ -181,7 +111,7 @@ def _build_failed(
 
 def _try(
     target: Target,
-    before: Sequence[Target],
+    beside: Sequence[Target],
     arguments: str,
     kernel: Kernel,
     make: MachineMaker,
@@ -194,7 +124,7 @@ def _try(
     with make(target.name) as machine:
         machine.ping()
         restored = time.monotonic() - started
-        load_all(machine, list(dependencies(target, before, kernel)))
+        load_all(machine, list(dependencies(target, beside, kernel)))
         load = machine.load(read_image(target.image), arguments, timeout=timeout)
         params: dict[str, str] = {}
         unload = None
@@ -220,25 +150,3 @@ def _try(
         load.lost + (unload.lost if unload else 0),
         judged.hint,
     )
-
-
-def dependencies(
-    target: Target, before: Sequence[Target], kernel: Kernel
-) -> Iterator[tuple[str, bytes]]:
-    """The kernel's own modules that these need, in modules.dep's order, then the source's."""
-    from lkm.ko import read_image
-
-    ours = {other.name for other in before}
-    wanted = [
-        name
-        for one in (*before, target)
-        for name in one.object.depends
-        if name.replace("-", "_") not in ours
-    ]
-    if wanted:
-        from lkm.kernels.modules import load_order
-
-        for path in load_order(kernel, wanted):
-            yield path.name, read_image(path)
-    for other in before:
-        yield other.name, read_image(other.image)

@@ -13,7 +13,7 @@ from lkm.vm.link import End
 from lkm.vm.machine import Machine, Outcome, ParameterFile
 
 if TYPE_CHECKING:
-    from lkm.run import Target
+    from lkm.targets import Target
 
 __all__ = ["insmod", "read_parameters", "rmmod", "write_parameter"]
 

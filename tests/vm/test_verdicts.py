@@ -150,3 +150,37 @@ def test_several_modules_each_get_a_machine_in_the_order_of_their_needs(
     (module,) = json.loads(done.stdout)["modules"]
     assert module["name"] == "core"
     assert lkm("run", str(tmp_path), "--module", "nothing").returncode == 2
+
+
+def two_modules(directory: Path) -> None:
+    directory.mkdir()
+    (directory / "Makefile").write_text("obj-m := bell.o clockwork.o\n")
+    head = '#include <linux/module.h>\nMODULE_LICENSE("GPL");\nint tick(void);\n'
+    tail = "static void __exit e(void) {}\nmodule_init(i);\nmodule_exit(e);\n"
+    (directory / "clockwork.c").write_text(
+        head + "int tick(void) { return 7; }\nEXPORT_SYMBOL_GPL(tick);\n"
+        "static int __init i(void) { return 0; }\n" + tail
+    )
+    (directory / "bell.c").write_text(
+        head + 'static int __init i(void) { pr_info("bell: %d\\n", tick()); return 0; }\n' + tail
+    )
+
+
+def test_a_ko_finds_what_it_needs_beside_it(lkm: Any, tmp_path: Path) -> None:
+    two_modules(tmp_path / "clock")
+    built = json.loads(lkm("build", "--json", str(tmp_path / "clock")).stdout)
+    (bell,) = [made["path"] for made in built["objects"] if made["name"] == "bell"]
+    module = verdict(lkm, bell, code=0)
+    assert "bell: 7" in texts(module)
+
+
+def test_insmod_takes_what_is_loaded_for_granted(lkm: Any, tmp_path: Path, machine: str) -> None:
+    two_modules(tmp_path / "clock")
+    built = json.loads(lkm("build", "--json", str(tmp_path / "clock")).stdout)
+    paths = {made["name"]: made["path"] for made in built["objects"]}
+    for name in ("clockwork", "bell"):
+        assert lkm("insmod", paths[name]).returncode == 0
+    refused = lkm("rmmod", "clockwork")
+    assert refused.returncode == 1
+    assert "bell" in refused.stderr
+    assert lkm("rmmod", "bell", "clockwork").returncode == 0

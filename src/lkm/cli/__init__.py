@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from lkm.errors import LkmError, UsageError
+from lkm.errors import LkmError, MachineError, UsageError
 
-__all__ = ["VERBS", "build_parser", "main"]
+__all__ = ["VERBS", "build_parser", "main", "parse"]
 
 VERBS: dict[str, str] = {
     "run": "build a module, load it in a fresh machine, and say what became of it",
@@ -50,8 +50,11 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, hint=f"{self.prog} --help")
 
 
-def build_parser(only: str | None = None) -> argparse.ArgumentParser:
-    """The parser of every verb, or with that of `only` alone: a run imports no other verb."""
+_AS_WRITTEN = {"kernel", "sh"}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every verb at once, for completion and for the reference; a run makes its own verb's."""
     parser = _Parser(
         prog="lkm",
         description=_DESCRIPTION,
@@ -61,16 +64,14 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lkm {_version()}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs", parser_class=_Parser)
     for name, summary in VERBS.items():
-        if only in (None, name):
-            module = import_module(f"lkm.cli.{name}")
-            verb = verbs.add_parser(
-                name,
-                help=summary,
-                description=module.__doc__,
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-            )
-            module.add_arguments(verb)
-            verb.set_defaults(handler=module.main)
+        module = import_module(f"lkm.cli.{name}")
+        verb = verbs.add_parser(
+            name,
+            help=summary,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(verb)
     return parser
 
 
@@ -91,22 +92,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 2
+    except Exception as error:  # noqa: BLE001 - exit code 1 would put the blame on the module
+        import traceback
+
+        traceback.print_exc()
+        _report(MachineError(f"this is a bug in lkm: {error!r}", stage="lkm"), words)
+        return MachineError.exit_code
 
 
 def _dispatch(words: list[str]) -> int:
-    only = words[0] if words and words[0] in VERBS else None
-    parser = _help_parser() if words in (["--help"], ["-h"], []) else build_parser(only)
     if not words:
-        parser.print_help()
+        _help_parser().print_help()
         return 2
-    if words[0] not in VERBS and not words[0].startswith("-"):
-        raise _unknown_verb(words[0])
-    arguments = parser.parse_args(words)
-    if arguments.verb is None:
-        parser.print_help()
-        return 2
-    code: int = arguments.handler(arguments)
+    verb, *rest = words
+    if verb.startswith("-"):
+        _help_parser().parse_args(words)
+        raise UsageError(f"no verb before {verb}", hint="lkm --help")
+    if verb not in VERBS:
+        raise _unknown_verb(verb)
+    code: int = import_module(f"lkm.cli.{verb}").main(parse(verb, rest))
     return code
+
+
+def parse(verb: str, words: Sequence[str]) -> argparse.Namespace:
+    """What `lkm VERB WORDS...` asks for. Raises UsageError."""
+    module = import_module(f"lkm.cli.{verb}")
+    parser = _Parser(
+        prog=f"lkm {verb}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    # Options may stand among the words, `lkm run x -k 6.1 p=1`; not in a command that is handed on.
+    as_written = verb in _AS_WRITTEN
+    return parser.parse_args(words) if as_written else parser.parse_intermixed_args(words)
 
 
 def _help_parser() -> argparse.ArgumentParser:
@@ -118,6 +137,7 @@ def _help_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"lkm {_version()}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
     for name, summary in VERBS.items():
         verbs.add_parser(name, help=summary)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from lkm.cli.common import add_json, add_kernel, kernel_named
-from lkm.cli.render import Style, in_seconds, print_json, size, working
+from lkm.cli.render import Style, in_seconds, print_json, size, visible, working
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +66,7 @@ def main(arguments: argparse.Namespace) -> int:
         return 0
     style = Style(sys.stdout)
     for diagnostic in done.diagnostics:
-        print("\n".join(diagnostic.lines))
+        print(visible("\n".join(diagnostic.lines)))
     for made in done.objects.values():
         print(f"{_short(made.path)}  {style.dim(size(made.size))}")
     how = "unchanged" if done.cached else f"built in {in_seconds(done.seconds)}"

@@ -22,22 +22,24 @@ def main(arguments: argparse.Namespace) -> int:
     """`lkm insmod`."""
     from lkm.errors import UsageError
     from lkm.params import parse_assignments
-    from lkm.run import assign, dependencies, targets_of
+    from lkm.targets import assign, dependencies, targets_of
     from lkm.verbs import insmod
     from lkm.vm.machine import load_all
 
     params = parse_assignments(arguments.params)
     kernel = kernel_of(arguments)
     with working() as progress:
-        targets, _ = targets_of(arguments.module, kernel, progress=progress)
-    if len(targets) != 1:
-        names = ", ".join(str(target.path) for target in targets)
+        targets = targets_of(arguments.module, kernel, progress=progress)
+    if len(targets.named) != 1:
+        names = ", ".join(str(target.path) for target in targets.named)
         raise UsageError(
-            f"{arguments.module} holds {len(targets)} modules", hint=f"lkm insmod one of {names}"
+            f"{arguments.module} holds {len(targets.named)} modules",
+            hint=f"lkm insmod one of {names}",
         )
-    target = targets[0]
-    words = assign(targets, params)[target.name]
+    (target,) = targets.named
+    words = assign(targets.named, params)[target.name]
     with attached(arguments) as machine:
-        load_all(machine, list(dependencies(target, (), kernel)))
+        loaded = {module.name for module in machine.modules()}
+        load_all(machine, list(dependencies(target, targets.all, kernel, loaded=loaded)))
         insmod(machine, target, words)
     return 0

@@ -62,7 +62,10 @@ def _available(arguments: argparse.Namespace) -> int:
     from lkm.kernels import catalog, store
 
     with working(quiet=arguments.json) as progress:
-        offers = catalog.available(force=arguments.refresh, progress=progress)
+        offers = sorted(
+            catalog.available(force=arguments.refresh, progress=progress),
+            key=lambda offer: (catalog.version_key(offer.release), offer.suite),
+        )
     here = {kernel.release for kernel in store.installed()}
     if arguments.json:
         rows = [
@@ -115,11 +118,11 @@ def _path(arguments: argparse.Namespace) -> int:
     from lkm.kernels import store
 
     with working(quiet=arguments.json) as progress:
-        facts = store.describe(kernel_named(arguments.names, progress))
+        facts = {"schema": 1, **store.describe(kernel_named(arguments.names, progress))}
     if arguments.json:
         print_json(facts)
         return 0
     for name, value in facts.items():
-        if value is not None:
+        if value is not None and name != "schema":
             print(f"{name}: {value}")
     return 0

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
     from lkm.log import Record
 
-__all__ = ["Style", "in_seconds", "print_json", "record_line", "size", "table", "working"]
+__all__ = [
+    "Style",
+    "in_seconds",
+    "print_json",
+    "record_line",
+    "size",
+    "table",
+    "visible",
+    "working",
+]
 
 
 class Style:
@@ -55,10 +64,15 @@ def record_line(record: Record, style: Style) -> str:
     """A record as dmesg prints it, with control characters made visible."""
     from lkm.log import format_dmesg
 
-    line = "".join(_visible(char) for char in format_dmesg(record))
+    line = visible(format_dmesg(record))
     if record.level in ("emerg", "alert", "crit", "err"):
         return style.red(line)
     return style.yellow(line) if record.level == "warning" else line
+
+
+def visible(text: str) -> str:
+    """`text` with control characters spelled out, so that a module cannot drive the terminal."""
+    return "".join(map(_visible, text))
 
 
 def _visible(char: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from lkm.cli.render import Style, in_seconds, record_line
+from lkm.cli.render import Style, in_seconds, record_line, visible
+from lkm.problems import Problem
 from lkm.run import Run
 from lkm.verdict import ModuleRun, Verdict
 
@@ -17,12 +18,12 @@ def tell(outcome: Run, kept: Sequence[str] = ()) -> None:
     style = Style(sys.stdout)
     if outcome.error:
         for line in outcome.error.diagnostics:
-            print(line)
+            print(visible(line))
         if outcome.error.log_path:
             print(style.dim(f"log: {outcome.error.log_path}"))
     if build := outcome.build:
         for diagnostic in build.diagnostics:
-            print("\n".join(diagnostic.lines))
+            print(visible("\n".join(diagnostic.lines)))
         names = ", ".join(f"{name}.ko" for name in build.objects)
         how = "unchanged" if build.cached else in_seconds(build.seconds)
         print(style.dim(f"built {names} for {outcome.kernel.release} ({how})"))
@@ -44,9 +45,7 @@ def _show_module(module: ModuleRun, style: Style) -> None:
     for name, value in module.params.items():
         print(f"{name} = {value}")
     for problem in module.problems:
-        at = f" ({problem.file}:{problem.line})" if problem.file else ""
-        where = f" in {problem.function}()" if problem.function else ""
-        print(style.red(f"{problem.kind}: ") + problem.summary + where + at)
+        print(_problem_line(problem, style))
     word = (
         style.green(module.verdict) if module.verdict is Verdict.OK else style.red(module.verdict)
     )
@@ -63,3 +62,13 @@ def _show_module(module: ModuleRun, style: Style) -> None:
     )
     if module.hint:
         print(f"hint: {module.hint}")
+
+
+def _problem_line(problem: Problem, style: Style) -> str:
+    kind = "" if problem.kind in problem.summary else f"{problem.kind}: "
+    place = f"{problem.file}:{problem.line}" if problem.file else ""
+    at = f" ({place})" if place and place not in problem.summary else ""
+    # gcc names a copy of a function `f.constprop.0`; the source has only `f`.
+    name = problem.function.partition(".")[0] if problem.function else ""
+    where = f" in {name}()" if name else ""
+    return style.red(kind) + problem.summary + where + at

@@ -34,7 +34,7 @@ def main(arguments: argparse.Namespace) -> int:
             arguments.name, kernel, progress, wanted=arguments.kernel, memory_mib=arguments.memory
         )
     if arguments.json:
-        print_json(machine.to_dict())
+        print_json({"schema": 1, **machine.to_dict()})
     else:
         print(f"{machine.name} is up: {machine.release}")
     return 0

@@ -1,0 +1,97 @@
+"""The command line itself: what it takes, what it says when that is wrong, how it ends."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lkm import cli, errors
+from lkm.cli import run as run_verb
+
+
+def outcome(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = cli.main(words)
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+@pytest.mark.parametrize("verb", [(), *((verb,) for verb in cli.VERBS)])
+def test_every_verb_has_help(capsys: pytest.CaptureFixture[str], verb: tuple[str, ...]) -> None:
+    code, out, err = outcome(capsys, *verb, "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith(" ".join(("usage: lkm", *verb)))
+
+
+def test_a_mistyped_verb_gets_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = outcome(capsys, "insmdo")
+    assert code == 2
+    assert "hint: lkm insmod" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run",),
+        ("run", "x", "--timeout", "soon"),
+        ("run", "x", "--nope"),
+        ("kernel",),
+        ("-q",),
+        ("param",),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_with_a_hint(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    code, out, err = outcome(capsys, *words)
+    assert (code, out) == (2, "")
+    assert "hint: " in err
+
+
+def test_options_may_stand_among_the_parameters() -> None:
+    arguments = cli.parse("run", ["src", "-k", "6.1", "a=1", "--json", "b=2"])
+    assert (arguments.source, arguments.params) == ("src", ["a=1", "b=2"])
+    assert (arguments.kernel, arguments.json) == ("6.1", True)
+
+
+def test_an_error_with_json_is_one_document_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = outcome(capsys, "run", "/nowhere/at-all", "--json", "--timeout", "-1")
+    assert code == 2
+    document = json.loads(out)
+    assert document["error"]["type"] == "UsageError"
+    assert document["error"]["summary"] in err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        (errors.UsageError("x"), 2),
+        (errors.HostError("x"), 3),
+        (errors.BuildError("x"), 4),
+        (errors.MachineError("x", stage="boot"), 5),
+        (errors.LoadError("m", 8), 1),
+        (KeyboardInterrupt(), 130),
+        (ZeroDivisionError("a bug"), 5),
+    ],
+)
+def test_each_kind_of_error_has_its_exit_code(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    raised: BaseException,
+    code: int,
+) -> None:
+    def main(_: object) -> int:
+        raise raised
+
+    monkeypatch.setattr(run_verb, "main", main)
+    assert cli.main(["run", "x"]) == code
+    assert capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_the_completion_script_knows_every_verb(
+    capsys: pytest.CaptureFixture[str], shell: str
+) -> None:
+    code, out, _ = outcome(capsys, "completion", shell)
+    assert code == 0
+    assert [verb for verb in cli.VERBS if verb not in out] == []
