@@ -12,6 +12,9 @@
 /* One record is at most CONSOLE_EXT_LOG_MAX (8192, kernel/printk/printk.c) bytes long. */
 #define RECORD_MAX 8192
 
+/* What one answer may carry: a kernel that logs without end would keep it from ending. */
+#define DRAIN_MAX (16u << 20)
+
 static const char mark[] = "<7>lkm-agent: mark\n";
 
 int kmsg_open(void)
@@ -53,6 +56,8 @@ void kmsg_begin(int kmsg)
 /* Everything that the log has beyond this position, as OP_LOG frames. */
 int kmsg_drain(int kmsg, int port, uint32_t id)
 {
+	size_t sent = 0;
+
 	for (;;) {
 		ssize_t n = read(kmsg, buf + have, sizeof(buf) - have);
 
@@ -63,9 +68,10 @@ int kmsg_drain(int kmsg, int port, uint32_t id)
 		if (n <= 0 || sizeof(buf) - have < RECORD_MAX) {
 			if (have && port_send(port, OP_LOG, 0, id, buf, have))
 				return -1;
+			sent += have;
 			have = 0;
 		}
-		if (n <= 0)
+		if (n <= 0 || sent > DRAIN_MAX)
 			return 0;
 	}
 }
