@@ -1,0 +1,222 @@
+"""Ctrl-C, SIGTERM and kill -9 in every stage: nothing is left running, and the store can be believed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from lkm.paths import cache_dir
+
+pytestmark = pytest.mark.vm
+
+ROOT = Path(__file__).parents[2]
+HELLO = str(ROOT / "examples" / "hello")
+SPIN = str(ROOT / "tests" / "data" / "modules" / "spin.c")
+EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
+
+
+@dataclass
+class Marked:
+    """lkm with a private cache and a mark in its environment, by which its children are found."""
+
+    env: dict[str, str]
+    mark: str
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lkm", *words],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, *words: str) -> tuple[int, str]:
+        process = self.start(*words)
+        output, _ = process.communicate(timeout=120)
+        return process.returncode, output
+
+    def alive(self) -> list[str]:
+        """The command lines of what is running with our mark."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            try:
+                if self.mark.encode() in (entry / "environ").read_bytes():
+                    found.append(
+                        (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:200]
+                    )
+            except OSError:
+                continue
+        return [line for line in found if line]
+
+    def alone_within(self, seconds: float) -> list[str]:
+        deadline = time.monotonic() + seconds
+        while (left := self.alive()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return left
+
+
+@pytest.fixture
+def marked(tmp_path: Path, runtime_dir: Path) -> Iterator[Marked]:
+    mark = f"LKM_TEST_MARK={uuid.uuid4()}"
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for name in ("kernels", "roots", "accel.json", "agents"):
+        if (cache_dir() / name).exists():
+            (cache / name).symlink_to(cache_dir() / name)
+    name, _, value = mark.partition("=")
+    lkm = Marked({**os.environ, "LKM_CACHE_DIR": str(cache), name: value}, mark)
+    yield lkm
+    lkm.run("down", "--all")
+    for process in lkm.started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def wait_for_line(process: subprocess.Popen[str], text: str) -> str:
+    assert process.stdout is not None
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if text in line:
+            return seen
+    raise AssertionError(f"{text!r} never came: {seen}")
+
+
+def qemu_runs(lkm: Marked) -> bool:
+    return any("qemu-system" in line for line in lkm.alive())
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def warm(marked: Marked) -> Marked:
+    """The same with the machine frozen already."""
+    code, output = marked.run("run", HELLO)
+    assert code == 0, output
+    return marked
+
+
+def strike(lkm: Marked, process: subprocess.Popen[str], number: signal.Signals) -> None:
+    """Send the signal to lkm alone, and see that all is gone and all still works."""
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == EXIT[number], output
+    assert "Traceback" not in output
+    assert lkm.alone_within(5) == []
+    code, output = lkm.run("run", HELLO)
+    assert code == 0, output
+    assert "hello: ok" in output
+
+
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+
+
+@SIGNALS
+def test_while_the_kernel_boots(marked: Marked, number: signal.Signals) -> None:
+    process = marked.start("run", HELLO)
+    wait_for_line(process, "booting")
+    wait_until(lambda: qemu_runs(marked))
+    strike(marked, process, number)
+
+
+@SIGNALS
+def test_while_make_runs(warm: Marked, tmp_path: Path, number: signal.Signals) -> None:
+    source = tmp_path / "slow"
+    source.mkdir()
+    (source / "Makefile").write_text("obj-m := slow.o\n$(shell sleep 60)\n")
+    (source / "slow.c").write_text('#include <linux/module.h>\nMODULE_LICENSE("GPL");\n')
+    process = warm.start("run", str(source))
+    wait_for_line(process, "building")
+    wait_until(lambda: any("bwrap" in line for line in warm.alive()))
+    strike(warm, process, number)
+    assert not any("sleep 60" in line for line in warm.alive())
+
+
+@SIGNALS
+def test_while_a_module_hangs_in_init(warm: Marked, number: signal.Signals) -> None:
+    assert warm.run("build", SPIN)[0] == 0
+    process = warm.start("run", SPIN, "--timeout", "100")
+    wait_until(lambda: qemu_runs(warm))
+    time.sleep(0.5)
+    strike(warm, process, number)
+
+
+@SIGNALS
+@pytest.mark.parametrize(
+    "words", [("dmesg", "-w"), ("sh", "--", "cat", "/dev/zero")], ids=["dmesg", "sh"]
+)
+def test_a_session_that_ends_leaves_the_machine_usable(
+    warm: Marked, words: tuple[str, ...], number: signal.Signals
+) -> None:
+    assert warm.run("up", "m")[0] == 0
+    process = warm.start(*words)
+    assert process.stdout is not None
+    assert process.stdout.read(64)
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    assert process.returncode == EXIT[number]
+    for _ in range(3):
+        code, output = warm.run("sh", "--", "echo", "here")
+        assert (code, output) == (0, "here\n")
+    assert warm.run("down", "m")[0] == 0
+    assert warm.alone_within(5) == []
+
+
+def test_two_runs_at_once_without_a_frozen_machine_boot_it_once(marked: Marked) -> None:
+    processes = [marked.start("run", HELLO) for _ in range(2)]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert sum("freezing" in output for output in outputs) == 1
+    assert any("waiting for another lkm" in output for output in outputs)
+    assert marked.alone_within(5) == []
+
+
+@pytest.mark.parametrize("damage", ["state", "ram", "meta.json"])
+def test_a_damaged_snapshot_is_never_the_modules_fault(warm: Marked, damage: str) -> None:
+    (home,) = (Path(warm.env["LKM_CACHE_DIR"]) / "snapshots").glob("[!.]*")
+    (home / damage).write_bytes(b"")
+    code, output = warm.run("run", HELLO, "--timeout", "5")
+    assert code in (0, 5), output
+    assert code == 0 or "hint: " in output
+    assert warm.alone_within(5) == []
+
+
+def test_a_qemu_that_is_killed_is_a_broken_machine_and_no_verdict(warm: Marked) -> None:
+    assert warm.run("build", SPIN)[0] == 0
+    process = warm.start("run", SPIN, "--timeout", "100")
+    wait_until(lambda: qemu_runs(warm))
+    time.sleep(0.5)
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                ours = warm.mark.encode() in (entry / "environ").read_bytes()
+                if ours and b"qemu-system" in (entry / "cmdline").read_bytes():
+                    os.kill(int(entry.name), signal.SIGKILL)
+            except OSError:
+                continue
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 5, output
+    assert "spin: " not in output
