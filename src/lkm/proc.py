@@ -31,6 +31,8 @@ __all__ = ["Finished", "deathbound", "end", "find_tool", "popen", "run", "stream
 
 log = logging.getLogger(__name__)
 
+SYSTEM_PATH = ":/usr/sbin:/sbin"
+"""Where to look besides PATH, which for an ordinary user may lack the system's own directories."""
 TAIL_LINES = 200
 """How many of a child's last lines are kept."""
 
@@ -61,7 +63,7 @@ class Finished:
 @functools.cache
 def find_tool(name: str) -> str:
     """The path of a program; HostError that names the Debian package where it is missing."""
-    if path := shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"):
+    if path := shutil.which(name, path=os.environ.get("PATH", os.defpath) + SYSTEM_PATH):
         return path
     package = _PACKAGES.get(name, name)
     raise HostError(f"{name} is not installed", hint=f"sudo apt-get install {package}")

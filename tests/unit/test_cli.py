@@ -71,6 +71,7 @@ def test_an_error_with_json_is_one_document_on_stdout(capsys: pytest.CaptureFixt
         (errors.MachineError("x", stage="boot"), 5),
         (errors.LoadError("m", 8), 1),
         (KeyboardInterrupt(), 130),
+        (NotADirectoryError(20, "Not a directory", "/x"), 3),
         (ZeroDivisionError("a bug"), 5),
     ],
 )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from lkm.errors import LkmError, MachineError, UsageError
+from lkm.errors import HostError, LkmError, MachineError, UsageError
 
 __all__ = ["VERBS", "build_parser", "main", "parse"]
 
@@ -92,6 +92,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 2
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        _report(
+            HostError(what, hint="set LKM_CACHE_DIR or LKM_RUNTIME_DIR, if it is theirs"), words
+        )
+        return HostError.exit_code
     except Exception as error:  # noqa: BLE001 - exit code 1 would put the blame on the module
         import traceback
 
