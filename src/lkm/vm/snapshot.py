@@ -88,6 +88,7 @@ def _facts(kernel: Kernel, config: qemu.Config) -> dict[str, Any]:
         "agent": guest.agent_identity(),
         "toolchain": kernel.toolchain.identity,
         "qemu": qemu.identity(config),
+        "argv": qemu.argv(config, qemu.Launch(Path("ram"), share=True, chardevs={})),
         "cmdline": qemu.cmdline(config),
         "config": config.to_dict(),
     }
