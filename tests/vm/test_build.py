@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-import subprocess
 import threading
 from pathlib import Path
 
@@ -308,11 +308,16 @@ def test_a_makefile_without_end_is_ended_and_named(
 
 
 def _sandboxed(tmp_path: Path) -> list[str]:
-    """Command lines of processes that name this test's directory."""
-    found = subprocess.run(
-        ["pgrep", "-f", f"M={tmp_path}"], stdout=subprocess.PIPE, text=True, check=False
-    )
-    return found.stdout.split()
+    """Processes whose command line names this test's directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if (
+                entry.name.isdigit()
+                and f"M={tmp_path}".encode() in (entry / "cmdline").read_bytes()
+            ):
+                found.append(entry.name)
+    return found
 
 
 def test_endless_output_is_ended(kernel: Kernel, tmp_path: Path) -> None:
