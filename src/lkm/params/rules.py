@@ -233,7 +233,7 @@ class _Rules:
     def _check_bare(self, parameter: Parameter) -> None:
         if parameter.noarg is False:
             refused = Refusal(errno.EINVAL, f"a value, {parameter.name}=...")
-            raise self._refused(parameter, parameter.name, None, refused)
+            raise self._refused(parameter, None, None, refused)
 
     def _check_array(self, parameter: Parameter, text: str) -> None:
         elements = text.split(",")
@@ -252,16 +252,17 @@ class _Rules:
             raise self._refused(parameter, whole, text if parameter.array else None, refused)
 
     def _refused(
-        self, parameter: Parameter, text: str, element: str | None, refused: Refusal
+        self, parameter: Parameter, text: str | None, element: str | None, refused: Refusal
     ) -> UsageError:
         """In the kernel's words (parse_args of kernel/params.c), which would come after a boot."""
         large = refused.errno == errno.ENOSPC
         what = "" if element is None else f"the element {_short(element)} of "
+        what += "its bare name" if text is None else _short(text)
         return UsageError(
-            f"{self.module}: parameter {parameter.name} does not take {what}{_short(text)}",
+            f"{self.module}: parameter {parameter.name} does not take {what}",
             evidence=[
                 f"it is {_kind_of(parameter)} and takes {refused.takes}",
-                f"the kernel: {self.module}: `{_short(text, bare=True)}' "
+                f"the kernel: {self.module}: `{_short(text or '', bare=True)}' "
                 f"{'too large' if large else 'invalid'} for parameter `{parameter.name}'"
                 f" ({errno_name(refused.errno)})",
             ],

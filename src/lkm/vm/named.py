@@ -174,9 +174,7 @@ def _session(named: Named, stack: contextlib.ExitStack) -> tuple[int, Channel]:
         with contextlib.ExitStack() as trying:
             if not _try_lock(named.home / f"session{number}.lock", trying):
                 continue
-            sock = trying.enter_context(_connected(named.home / f"session{number}"))
-            session = Channel(sock)
-            if _resynchronised(session, ANSWER_LIMIT):
+            if session := _answering(named.home / f"session{number}", trying):
                 stack.push(trying.pop_all())
                 return number, session
             silent += 1
@@ -190,6 +188,18 @@ def _session(named: Named, stack: contextlib.ExitStack) -> tuple[int, Channel]:
         f"all {SESSIONS} sessions of the machine {named.name!r} are in use",
         hint="close one, or lkm up NAME2",
     )
+
+
+def _answering(path: Path, stack: contextlib.ExitStack) -> Channel | None:
+    # A client that was killed in the middle of a frame has left the agent waiting for its rest, for which it
+    # takes what we say. That we hang up is what it notices.
+    for limit in (ANSWER_LIMIT / 10, ANSWER_LIMIT):
+        with contextlib.ExitStack() as trying:
+            session = Channel(trying.enter_context(_connected(path)))
+            if _resynchronised(session, limit):
+                stack.push(trying.pop_all())
+                return session
+    return None
 
 
 def _resynchronised(channel: Channel, limit: float) -> bool:
