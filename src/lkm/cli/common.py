@@ -57,8 +57,9 @@ def kernel_named(name: str | None, progress: Progress) -> Kernel:
 def attached(arguments: argparse.Namespace, *, with_monitor: bool = True) -> Machine:
     """A session with the machine that the arguments choose."""
     from lkm.vm import named
+    from lkm.vm.attach import attach
 
-    return named.attach(named.find(arguments.machine), with_monitor=with_monitor)
+    return attach(named.find(arguments.machine), with_monitor=with_monitor)
 
 
 def kernel_of(arguments: argparse.Namespace) -> Kernel:

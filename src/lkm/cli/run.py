@@ -92,12 +92,12 @@ def _maker(
         return lambda module: fresh.machine()
 
     from lkm.cli.up import raise_machine
-    from lkm.vm import named
+    from lkm.vm.attach import attach
 
     def make(module: str) -> Machine:
         name = f"{module}-{time.strftime('%H%M%S')}"
         machine = raise_machine(name, kernel, progress, wanted=arguments.kernel)
         kept.append(machine.name)
-        return named.attach(machine)
+        return attach(machine)
 
     return make
