@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -48,9 +49,11 @@ def agent_binary(toolchain: Toolchain) -> Path:
 
 
 def _compile(toolchain: Toolchain, out: Path) -> None:
-    sources = [f"/agent/{path.name}" for path in sorted(_SOURCE.glob("*.c"))]
+    # A copy: root in a user namespace cannot read a checkout in another user's private home.
+    shutil.copytree(_SOURCE, out / "source")
+    sources = [f"/out/source/{path.name}" for path in sorted(_SOURCE.glob("*.c"))]
     command = [toolchain.cc, *_FLAGS, "-o", "/out/agent", *sources]
-    binds = [sandbox.Bind(_SOURCE, "/agent"), sandbox.Bind(out, "/out", writable=True)]
+    binds = [sandbox.Bind(out, "/out", writable=True)]
     done = proc.run(sandbox.argv(toolchain.root, command, binds=binds), stage="agent", timeout=120)
     if not done.returncode:
         return
