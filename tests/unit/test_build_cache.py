@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import shutil
 import sys
 import types
 from dataclasses import replace
@@ -260,6 +261,26 @@ def test_single_files_share_a_directory(
     build.build(sources.find(source.directory / "a.c"), kernel)
     names = [path.name for path in (source.directory / "build/6.12").glob("*.ko")]
     assert sorted(names) == ["a-b.ko", "a.ko"]
+
+
+def test_two_sources_of_a_directory_publish_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs, target = (tmp_path / name for name in ("ours", "theirs", "Module.symvers"))
+    ours.write_text("ours")
+    theirs.write_text("theirs")
+    copy = shutil.copy2
+
+    def copy_and_be_overtaken(source: Path, place: Path) -> None:
+        copy(source, place)
+        if source == ours:
+            artifacts._replace(target, theirs)
+            assert target.read_text() == "theirs"
+
+    monkeypatch.setattr(shutil, "copy2", copy_and_be_overtaken)
+    artifacts._replace(target, ours)
+    assert target.read_text() == "ours"
+    assert sorted(tmp_path.iterdir()) == sorted((ours, theirs, target))
 
 
 def test_make_without_a_module_is_the_caller_s_mistake(

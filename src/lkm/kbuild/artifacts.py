@@ -12,7 +12,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,11 +154,11 @@ def publish(stored: Stored, base: Path, release: str, *, mark: bool, only: bool)
 
 
 def _replace(target: Path, content: Path | bytes) -> None:
-    temporary = target.with_name(f".{target.name}.lkm-new")
-    with suppress(FileNotFoundError):
-        temporary.unlink()
-    if isinstance(content, bytes):
-        temporary.write_bytes(content)
-    else:
-        shutil.copy2(content, temporary)
-    temporary.replace(target)
+    # A name of its own: two sources of one directory may publish their Module.symvers at once.
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as made:
+        temporary = Path(made) / target.name
+        if isinstance(content, bytes):
+            temporary.write_bytes(content)
+        else:
+            shutil.copy2(content, temporary)
+        temporary.replace(target)
