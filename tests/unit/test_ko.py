@@ -208,6 +208,17 @@ def test_what_unpacks_to_too_much_is_refused(suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", PACK)
+def test_a_little_that_unpacks_to_much_is_refused_though_within_the_limit(suffix: str) -> None:
+    with pytest.raises(UsageError, match=r"^bomb\.ko is larger than 32 MiB when unpacked$"):
+        compression.decompress(PACK[suffix](bytes(33 << 20)), "bomb.ko")
+
+
+def test_much_that_unpacks_to_more_is_read() -> None:
+    data = os.urandom(1 << 20) * 40
+    assert compression.decompress(PACK[".zst"](data), "large.ko") == data
+
+
+@pytest.mark.parametrize("suffix", PACK)
 def test_a_cut_off_archive_is_refused(suffix: str) -> None:
     packed = PACK[suffix](NEW.read_bytes())
     for end in range(7, len(packed), 97):

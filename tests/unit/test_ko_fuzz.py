@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
 import random
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,3 +77,43 @@ def test_changed_section_headers_give_facts_or_an_error(seed: int) -> None:
 @given(st.binary(max_size=300), st.sampled_from([b"", NEW[:64], b"\x1f\x8b", b"\x28\xb5\x2f\xfd"]))
 def test_arbitrary_bytes_are_refused(data: bytes, start: bytes) -> None:
     assert not survives(start + data)
+
+
+FINDS = sorted((DATA.parent / "ko_fuzz").glob("*.xz"))
+PROGRAM = """
+import lzma, resource, sys
+from pathlib import Path
+from lkm import ko
+from lkm.errors import LkmError
+from lkm.ko import compression, modinfo
+
+data = lzma.decompress(Path(sys.argv[1]).read_bytes())
+resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    module = ko.parse(compression.decompress(data, "x.ko"), "x.ko")
+    modinfo.render(module, "x.ko")
+    ko.describe(module)
+except LkmError:
+    pass
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+"""Reads a find, and prints by how many KiB its memory grew."""
+
+
+def test_the_finds_are_there() -> None:
+    assert len(FINDS) >= 6
+
+
+@pytest.mark.parametrize("path", FINDS, ids=[path.stem for path in FINDS])
+def test_what_fuzzing_found_is_read_in_200_mb(path: Path) -> None:
+    assert len(lzma.decompress(path.read_bytes())) < 32 << 20
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 200 << 10

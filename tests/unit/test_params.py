@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from lkm import ko, params
 from lkm.errors import UsageError
 from lkm.params import Assignment, Parameter, Value
+from lkm.params.types import CHARP_LIMIT, TYPES
 
 DATA = Path(__file__).parent.parent / "data" / "ko"
 MODULE = ko.read(DATA / "everything-7.3.ko")
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "parameters.md"
 
 
 def text_of(name: str, value: Value, module: ko.KernelObject = MODULE) -> str | None:
@@ -248,7 +250,7 @@ def test_a_refused_value_is_told_with_its_type_its_limits_and_the_kernels_words(
         "everything: parameter numbers does not take the element 'x' of '1,x'",
         "  it is array of int (int) and takes a whole number from -2147483648 to 2147483647,"
         " decimal, 0x hexadecimal or 0 octal",
-        "  the kernel: everything: `1,x' invalid for parameter `numbers' (EINVAL)",
+        "  the kernel: everything: `1' invalid for parameter `numbers' (EINVAL)",
         "hint: give numbers=1,1, for example",
     ]
 
@@ -321,3 +323,22 @@ def test_what_is_rendered_reads_back_as_it_was(pairs: list[tuple[str, str | None
         assert any('"' in (value or "") for _, value in pairs)
     else:
         assert params.parse_arguments(text) == pairs
+
+
+def test_the_page_has_every_type_with_its_c_type_and_limits() -> None:
+    table = [line.split(" | ") for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    rows = {row[0].strip("| `"): row[1:] for row in table if len(row) == 4}
+    assert rows.keys() == TYPES.keys()
+    for name, (c_type, takes, _) in rows.items():
+        kind = TYPES[name]
+        assert c_type.replace("[N]", "[]") == kind.c_type
+        if kind.base == "int" and "word" not in takes:
+            low, high = kind.limits()
+            assert takes == f"a number, {low} to {high}"
+        assert (kind.base == "text") == takes.startswith("text")
+        assert kind.noarg == ("bare name" in takes)
+    assert f"at most {CHARP_LIMIT} bytes" in rows["charp"][1]
+    assert [kind.name for kind in TYPES.values() if kind.limits(32) != kind.limits(64)] == [
+        "long",
+        "ulong",
+    ]

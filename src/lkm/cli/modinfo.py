@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from lkm.cli.common import add_json, add_kernel, kernel_named
-from lkm.cli.render import print_json, working
+from lkm.cli.render import print_json, visible, working
+
+if TYPE_CHECKING:
+    from lkm.ko import KernelObject
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,17 +32,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """`lkm modinfo`."""
     from lkm import ko
-    from lkm.ko import modinfo
 
     path = _path(arguments)
     module = ko.read(path)
     if arguments.json:
-        print_json({"schema": 1, "filename": path, **module.to_dict()})
-        return 0
-    field = "parm" if arguments.parameters else arguments.field
-    separator = "\0" if arguments.null else "\n"
-    sys.stdout.write(modinfo.render(module, path, field=field, separator=separator))
+        print_json({"schema": 1, "filename": path, **ko.describe(module)})
+    elif sys.stdout.isatty() and not arguments.null:
+        sys.stdout.write(visible(text_of(module, path, arguments)))
+    else:
+        # Bytes, whatever the locale: a module's author need not be UTF-8.
+        sys.stdout.buffer.write(text_of(module, path, arguments).encode("utf-8", "surrogateescape"))
+        sys.stdout.buffer.flush()
     return 0
+
+
+def text_of(module: KernelObject, filename: str, arguments: argparse.Namespace) -> str:
+    """What modinfo(8) prints with these flags; bytes that are not UTF-8 are surrogate escapes."""
+    from lkm.ko import modinfo
+
+    field = "parm" if arguments.parameters else arguments.field
+    return modinfo.render(module, filename, field=field, separator="\0" if arguments.null else "\n")
 
 
 def _path(arguments: argparse.Namespace) -> str:

@@ -16,6 +16,10 @@ __all__ = ["LIMIT", "decompress", "read_file"]
 LIMIT = 512 << 20
 """Bytes that a file may unpack to; the largest module of a distribution with its DWARF has about 400 MB."""
 
+_ALWAYS = 32 << 20
+_RATIO = 64
+"""A small file may unpack to _ALWAYS bytes, a larger one to _RATIO times its own; Debian's modules reach 24."""
+
 _MEMORY = 128 << 20
 """What a decompressor may use for its window; the kernel's own build needs 1 MiB (xz) to 128 MiB (zstd)."""
 
@@ -29,9 +33,11 @@ def read_file(path: Path, *, limit: int = LIMIT) -> bytes:
     """
     try:
         # Asked before opening: a FIFO would wait for a writer.
-        regular = stat.S_ISREG(path.stat().st_mode)
+        status = path.stat()
+        regular = stat.S_ISREG(status.st_mode)
         with path.open("rb") if regular else io.BytesIO() as file:
-            data = file.read(limit + 1)
+            # Python sets aside what is asked for, and a small computer has no 512 MiB.
+            data = file.read(min(limit, status.st_size) + 1)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UsageError(f"cannot read {path}: {reason.lower()}") from error
@@ -45,10 +51,12 @@ def read_file(path: Path, *, limit: int = LIMIT) -> bytes:
 def decompress(data: bytes, name: str, *, limit: int = LIMIT) -> bytes:
     """`data` as it was before xz, zstd or gzip; as it is where none of them made it.
 
-    Raises UsageError for data that is damaged, cut off, or unpacks to more than `limit` bytes.
+    Raises UsageError for data that is damaged, cut off, or unpacks to more than `limit` bytes, or to more than
+    32 MiB and 64 times its size.
     """
     for magic, kind, unpack in _FORMATS:
         if data.startswith(magic):
+            limit = min(limit, max(_ALWAYS, _RATIO * len(data)))
             try:
                 data = unpack(data, limit)
             except _Damaged as error:

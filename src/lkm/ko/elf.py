@@ -8,16 +8,18 @@ read beyond the bytes given, and no work is done that the size of the file does 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 from lkm.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Elf", "Place", "Section", "Symbol", "malformed", "read_elf"]
+__all__ = ["Elf", "Place", "Section", "Symbol", "Symbols", "malformed", "read_elf"]
 
 SHT_NULL = 0
 SHT_SYMTAB = 2
@@ -58,6 +60,10 @@ _NAME_LIMIT = 1024
 """Bytes of a name; the kernel's own limit for a symbol, KSYM_NAME_LEN, is 512."""
 
 
+_MOST_NAMED = 1 << 17
+"""Symbols that are read by name in one go; Debian's modules have 638, and a kernel exports fewer than this."""
+
+
 class Section(NamedTuple):
     """One section header. `number` is its index, `size` is in bytes, none of them in the file for NOBITS."""
 
@@ -94,6 +100,62 @@ class Place(NamedTuple):
     symbol: str = ""
 
 
+_SYMBOL = {64: ("IBBHQQ", (0, 1, 3, 4, 5)), 32: ("IIIBBH", (0, 3, 5, 1, 2))}
+"""bits -> the layout of a row, and which of its fields are name, info, section, value and size."""
+
+
+class Symbols(Sequence[Symbol]):
+    """A symbol table, of which rows are read when they are asked for: most of a large one is never needed."""
+
+    def __init__(self, file: str, table: bytes, strings: bytes, order: str, bits: int) -> None:
+        layout, self._fields = _SYMBOL[bits]
+        self._entry = struct.Struct(order + layout)
+        self._file = file
+        self._table = memoryview(table)[: len(table) - len(table) % self._entry.size]
+        self._strings = strings
+
+    def __len__(self) -> int:
+        return len(self._table) // self._entry.size
+
+    @overload
+    def __getitem__(self, index: int) -> Symbol: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Symbol]: ...
+    def __getitem__(self, index: int | slice) -> Symbol | list[Symbol]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        row = self._entry.unpack_from(self._table, range(len(self))[index] * self._entry.size)
+        name, info, section, value, size = (row[field] for field in self._fields)
+        return Symbol(self._name(name), section, value, size, info >> 4 == STB_WEAK)
+
+    def undefined(self) -> list[Symbol]:
+        """Those that another object has to define, in the table's order. Raises UsageError for too many."""
+        name, _, section, _, _ = self._fields
+        rows = enumerate(self._entry.iter_unpack(self._table))
+        found = (n for n, row in rows if n and row[section] == SHN_UNDEF and row[name])
+        return [each for each in self._read(found) if each.name]
+
+    def defined(self, *starts: bytes) -> list[Symbol]:
+        """Those defined here whose names start so, in the table's order. Raises UsageError for too many."""
+        name, _, section, _, _ = self._fields
+        rows = enumerate(self._entry.iter_unpack(self._table))
+        known = self._strings.startswith
+        found = (n for n, row in rows if row[section] != SHN_UNDEF and known(starts, row[name]))
+        return self._read(found)
+
+    def _read(self, numbers: Iterator[int]) -> list[Symbol]:
+        some = list(islice(numbers, _MOST_NAMED + 1))
+        if len(some) > _MOST_NAMED:
+            raise malformed(self._file, f"it names more than {_MOST_NAMED} symbols")
+        return [self[number] for number in some]
+
+    def _name(self, at: int) -> str:
+        end = self._strings.find(b"\0", at, at + _NAME_LIMIT)
+        if end < 0:
+            raise malformed(self._file, "the name of a symbol is outside its string table")
+        return self._strings[at:end].decode("utf-8", "backslashreplace")
+
+
 @dataclass(frozen=True)
 class Elf:
     """A relocatable object in memory. `bits` is 32 or 64, `machine` as elf.h has it (`EM_X86_64`)."""
@@ -116,7 +178,7 @@ class Elf:
         return self.data[section.offset : section.offset + section.size]
 
     @cached_property
-    def symbols(self) -> tuple[Symbol, ...]:
+    def symbols(self) -> Symbols:
         """The symbol table, the null symbol first. Raises UsageError where there is not exactly one."""
         tables = [section for section in self.sections if section.type == SHT_SYMTAB]
         if not tables:
@@ -127,47 +189,33 @@ class Elf:
         if len(tables) > 1 or tables[0].link >= len(self.sections):
             raise malformed(self.name, "its symbol table is ambiguous or without names")
         strings = self.content(self.sections[tables[0].link])
-        return tuple(self._symbols(self.content(tables[0]), strings))
-
-    def _symbols(self, table: bytes, strings: bytes) -> list[Symbol]:
-        if self.bits == 64:
-            rows = self._rows(table, "IBBHQQ")
-        else:
-            rows = (
-                (at, info, other, section, value, size)
-                for at, value, size, info, other, section in self._rows(table, "IIIBBH")
-            )
-        return [
-            Symbol(
-                self._string(strings, at, "a symbol"), section, value, size, info >> 4 == STB_WEAK
-            )
-            for at, info, _other, section, value, size in rows
-        ]
+        return Symbols(self.name, self.content(tables[0]), strings, self.order, self.bits)
 
     def _rows(self, table: bytes, layout: str) -> Iterator[tuple[int, ...]]:
         entry = struct.Struct(self.order + layout)
         return entry.iter_unpack(memoryview(table)[: len(table) - len(table) % entry.size])
 
-    def _string(self, strings: bytes, at: int, what: str) -> str:
-        end = strings.find(b"\0", at, at + _NAME_LIMIT)
-        if end < 0:
-            raise malformed(self.name, f"the name of {what} is outside its string table")
-        return strings[at:end].decode("utf-8", "backslashreplace")
-
     # Initial data. Only 64-bit layouts are read: 32-bit objects keep their addends in place (REL).
 
     @cached_property
-    def _relocations(self) -> dict[int, dict[int, tuple[int, int, int]]]:
+    def _relocations(self) -> dict[int, dict[int, int]]:
         return {}
 
-    def _relocations_of(self, section: int) -> dict[int, tuple[int, int, int]]:
-        """offset -> (symbol, type, addend) of a section; read once, when first asked for."""
+    @cached_property
+    def _relocation_tables(self) -> dict[int, list[Section]]:
+        found: dict[int, list[Section]] = {}
+        for table in self.sections:
+            if table.type == SHT_RELA and self.bits == 64:
+                found.setdefault(table.info, []).append(table)
+        return found
+
+    def _relocations_of(self, section: int) -> dict[int, int]:
+        """offset in a section -> where in the file its Elf64_Rela is; read once, when first asked for."""
         if section not in self._relocations:
-            found: dict[int, tuple[int, int, int]] = {}
-            for table in self.sections:
-                if table.type == SHT_RELA and table.info == section and self.bits == 64:
-                    for offset, info, addend in self._rows(self.content(table), "QQq"):
-                        found[offset] = (info >> 32, info & 0xFFFFFFFF, addend)
+            found: dict[int, int] = {}
+            for table in self._relocation_tables.get(section, ()):
+                rows = enumerate(self._rows(self.content(table), "Q16x"))
+                found |= {offset: table.offset + 24 * number for number, (offset,) in rows}
             self._relocations[section] = found
         return self._relocations[section]
 
@@ -176,10 +224,11 @@ class Elf:
 
         Raises UsageError for a pointer that is made by another relocation than the machine's plain one.
         """
-        relocation = self._relocations_of(place.section).get(place.offset)
-        if relocation is None:
+        row = self._relocations_of(place.section).get(place.offset)
+        if row is None:
             return None
-        index, kind, addend = relocation
+        info, addend = struct.unpack_from(self.order + "Qq", self.data, row + 8)
+        index, kind = info >> 32, info & 0xFFFFFFFF
         if kind != _ABSOLUTE_64.get(self.machine) or index >= len(self.symbols):
             raise malformed(
                 self.name, f"a pointer in {self._name_of(place.section)} makes no sense"

@@ -21,7 +21,8 @@ def render(
 ) -> str:
     """What `modinfo filename` prints; with `field` what `-F field` prints, with `\\0` what `-0` prints.
 
-    The layout is that of kmod's tools/modinfo.c, versions 28 to 34, built with libcrypto.
+    The layout is that of kmod's tools/modinfo.c, 28 to 34, built with libcrypto; for a key of more than 15
+    characters that of 34, which does not pad its value. Bytes that are not UTF-8 are surrogate escapes.
     """
     entries = [*module.modinfo, *_signature(module.signature)]
     if field == "filename":
@@ -42,18 +43,18 @@ def render(
 
 
 def _line(key: str, value: str) -> str:
-    # printf's %-*s takes a negative width as its absolute value.
-    return f"{key}:{'':{abs(_WIDTH - 1 - len(key))}}{value}"
+    return f"{key}:".ljust(_WIDTH) + value
 
 
 def _signature(signature: Signature | None) -> Iterator[tuple[str, str]]:
-    if signature is None or signature.value is None:
+    """Nothing for one whose signer is told by key id alone, as kmod has it."""
+    if signature is None or signature.signer is None:
         return
     yield "sig_id", signature.id_type
-    yield "signer", signature.signer or ""
+    yield "signer", signature.signer
     yield "sig_key", _octets(signature.key_id or "")
     yield "sig_hashalgo", signature.hash or ""
-    yield "signature", _octets(signature.value)
+    yield "signature", _octets(signature.value or "")
 
 
 def _octets(digits: str) -> str:

@@ -176,7 +176,7 @@ def read(path: str | os.PathLike[str]) -> KernelObject:
 def read_image(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a `.ko`, decompressed where it is compressed, signature included.
 
-    Raises UsageError for a file that cannot be read, is damaged, or unpacks to more than 512 MiB.
+    Raises UsageError for a file that cannot be read, is damaged, or unpacks to more than any module has.
     """
     from lkm.ko import compression
 
@@ -195,8 +195,8 @@ def parse(data: bytes, name: str) -> KernelObject:
     elf = read_elf(image, name)
     modinfo = _modinfo(elf)
     module_name = _module_name(elf, dict(reversed(modinfo)))
-    undefined = [each for each in elf.symbols[1:] if each.section == SHN_UNDEF and each.name]
-    defined = {each.name for each in elf.symbols if each.section != SHN_UNDEF}
+    undefined = elf.symbols.undefined()
+    functions = {each.name for each in elf.symbols.defined(b"init_module\0", b"cleanup_module\0")}
     return KernelObject(
         name=module_name,
         machine=elf.machine,
@@ -209,8 +209,8 @@ def parse(data: bytes, name: str) -> KernelObject:
         exports=_exports(elf),
         section_sizes=tuple((each.name, each.size) for each in elf.sections if each.allocated),
         signature=signed,
-        has_init="init_module" in defined,
-        has_exit="cleanup_module" in defined,
+        has_init="init_module" in functions,
+        has_exit="cleanup_module" in functions,
     )
 
 
@@ -224,9 +224,16 @@ def _required(elf: Elf, section: str) -> Section:
     return found
 
 
+_MODINFO_LIMIT = 1 << 20
+"""Bytes of .modinfo; in Debian's modules it has up to 15 kB."""
+
+
 def _modinfo(elf: Elf) -> tuple[tuple[str, str], ...]:
     """The strings `key=value`, one after the other; empty ones are padding."""
-    raw = elf.content(_required(elf, ".modinfo")).split(b"\0")
+    section = _required(elf, ".modinfo")
+    if section.size > _MODINFO_LIMIT:
+        raise malformed(elf.name, f"its .modinfo has {section.size} bytes")
+    raw = elf.content(section).split(b"\0")
     words = (entry.decode("utf-8", "surrogateescape") for entry in raw if entry)
     return tuple((key, value) for key, _, value in (word.partition("=") for word in words))
 
@@ -245,6 +252,10 @@ def _module_name(elf: Elf, modinfo: Mapping[str, str]) -> str:
     return (modinfo.get("name") or stem).replace("-", "_")
 
 
+_MOST_VERSIONS = 1 << 17
+"""Symbol versions; a module has one for each import."""
+
+
 def _versions(elf: Elf) -> dict[str, int]:
     """modversions: __version_ext_* (6.14 and later, for long names) or struct modversion_info."""
     crcs, names = elf.section("__version_ext_crcs"), elf.section("__version_ext_names")
@@ -259,7 +270,7 @@ def _versions(elf: Elf) -> dict[str, int]:
 
 def _extended_versions(elf: Elf, crcs: bytes, names: bytes) -> list[tuple[str, int]]:
     numbers = [crc for (crc,) in _rows(elf, crcs, "I")]
-    words = names.split(b"\0")[: len(numbers)]
+    words = names.split(b"\0", len(numbers))[: len(numbers)]
     if len(words) < len(numbers):
         raise malformed(elf.name, "__version_ext_names has fewer names than there are CRCs")
     return [(_text(word), crc) for word, crc in zip(words, numbers, strict=True)]
@@ -267,6 +278,8 @@ def _extended_versions(elf: Elf, crcs: bytes, names: bytes) -> list[tuple[str, i
 
 def _rows(elf: Elf, content: bytes, layout: str) -> list[tuple[Any, ...]]:
     entry = struct.Struct(elf.order + layout)
+    if len(content) // entry.size > _MOST_VERSIONS:
+        raise malformed(elf.name, f"it has more than {_MOST_VERSIONS} symbol versions")
     return list(entry.iter_unpack(memoryview(content)[: len(content) - len(content) % entry.size]))
 
 
@@ -276,9 +289,9 @@ def _text(raw: bytes) -> str:
 
 def _exports(elf: Elf) -> tuple[Export, ...]:
     """One for each symbol __ksymtab_NAME, as include/linux/export-internal.h makes them."""
-    by_name = {each.name: each for each in elf.symbols if each.name.startswith(("__k", "__crc_"))}
     prefix = "__ksymtab_"
-    entries = [each for name, each in by_name.items() if name.startswith(prefix)]
+    entries = {each.name: each for each in elf.symbols.defined(prefix.encode())}.values()
+    by_name = {each.name: each for each in elf.symbols.defined(b"__kstrtabns_", b"__crc_")}
     found = []
     for entry in entries:
         section = elf.sections[entry.section] if entry.section < len(elf.sections) else None

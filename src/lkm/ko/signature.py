@@ -89,8 +89,14 @@ class _Facts(NamedTuple):
 _NOTHING = _Facts(None, None, None, None, None)
 
 
+_PKCS7_LIMIT = 1 << 16
+"""Bytes of a SignedData that is read; one by ML-DSA-87 has some 5 kB."""
+
+
 def _pkcs7(der: bytes) -> _Facts:
     """The first SignerInfo of a SignedData; nothing where the bytes are not one."""
+    if len(der) > _PKCS7_LIMIT:
+        return _NOTHING
     try:
         content = _items(der)[0]
         if content.tag != _SEQUENCE:
@@ -109,7 +115,7 @@ def _signer_info(items: list[_Item]) -> _Facts:
     algorithm = _oid_of(rest[0])
     if who.tag == _SEQUENCE:
         issuer, serial = _items(who.body)[:2]
-        signer, key = _common_name(issuer.body), serial.body.lstrip(b"\0")
+        signer, key = _name(issuer.body), serial.body.lstrip(b"\0")
     else:
         signer, key = None, who.body
     hash_oid = _oid_of(digest)
@@ -122,13 +128,16 @@ def _signer_info(items: list[_Item]) -> _Facts:
     )
 
 
-def _common_name(issuer: bytes) -> str | None:
+def _name(issuer: bytes) -> str | None:
+    """The first common name, or else the last attribute, as kmod's libkmod-signature.c chooses."""
+    chosen = None
     for relative in _items(issuer):
         for attribute in _items(relative.body):
             kind, value = _items(attribute.body)[:2]
+            chosen = value.body.decode("utf-8", "surrogateescape")
             if _oid(kind.body) == _COMMON_NAME:
-                return value.body.decode("utf-8", "backslashreplace")
-    return None
+                return chosen
+    return chosen
 
 
 class _Item(NamedTuple):

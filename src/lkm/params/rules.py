@@ -254,15 +254,19 @@ class _Rules:
     def _refused(
         self, parameter: Parameter, text: str | None, element: str | None, refused: Refusal
     ) -> UsageError:
-        """In the kernel's words (parse_args of kernel/params.c), which would come after a boot."""
+        """In the kernel's words (parse_args of kernel/params.c), which would come after a boot.
+
+        It prints of an array the first element alone: param_array() has put a NUL over the comma.
+        """
         large = refused.errno == errno.ENOSPC
+        printed = (text or "").partition(",")[0] if parameter.array else text or ""
         what = "" if element is None else f"the element {_short(element)} of "
         what += "its bare name" if text is None else _short(text)
         return UsageError(
             f"{self.module}: parameter {parameter.name} does not take {what}",
             evidence=[
                 f"it is {_kind_of(parameter)} and takes {refused.takes}",
-                f"the kernel: {self.module}: `{_short(text or '', bare=True)}' "
+                f"the kernel: {self.module}: `{_short(printed, bare=True)}' "
                 f"{'too large' if large else 'invalid'} for parameter `{parameter.name}'"
                 f" ({errno_name(refused.errno)})",
             ],
