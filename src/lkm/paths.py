@@ -1,4 +1,4 @@
-"""Where lkm keeps things: the store in the user's cache, sockets in the runtime directory."""
+"""Where lkm keeps things: the store in the user's cache, keys in the data, sockets in the runtime directory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-__all__ = ["cache_dir", "config_file", "runtime_dir"]
+__all__ = ["cache_dir", "config_file", "data_dir", "runtime_dir"]
 
 
 def cache_dir() -> Path:
@@ -25,6 +25,15 @@ def config_file() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_config_dir("lkm", appauthor=False)) / "lkm.toml"
+
+
+def data_dir() -> Path:
+    """What cannot be made again: `$LKM_DATA_DIR`, or `lkm` in the user's data directory."""
+    if given := os.environ.get("LKM_DATA_DIR"):
+        return Path(given).absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("lkm", appauthor=False))
 
 
 def runtime_dir() -> Path:

@@ -41,6 +41,7 @@ _PACKAGES = {
     "apt-cache": "apt",
     "bwrap": "bubblewrap",
     "dpkg-deb": "dpkg",
+    "modprobe": "kmod",
     "prlimit": "util-linux",
     "qemu-system-x86_64": "qemu-system-x86",
     "setpriv": "util-linux",

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lkm import kbuild
+from lkm.end import End
 from lkm.errors import BuildError, UsageError
 from lkm.kernels.kernel import Kernel
+from lkm.machine import DEFAULT_TIMEOUT, Machine
 from lkm.progress import SILENT, Progress
-from lkm.targets import Target, assign, dependencies, needed, targets_of
+from lkm.targets import Target, Targets, assign, needed, needs_of, targets_of
 from lkm.verdict import ModuleRun, Timings, Verdict, judge
-from lkm.vm.link import End
-from lkm.vm.machine import DEFAULT_TIMEOUT, Machine, load_all
+
+if TYPE_CHECKING:
+    from lkm.preflight import Preflight, Refusal
 
 __all__ = ["Run", "run"]
 
@@ -59,13 +62,15 @@ def run(
     params: Mapping[str, str | None] | None = None,
     module: str | None = None,
     timeout: float = DEFAULT_TIMEOUT,
+    preflight: Preflight | None = None,
     progress: Progress = SILENT,
 ) -> Run:
     """Build `path` (a directory, a .c or a .ko), and load and unload each of its modules in a fresh machine.
 
     `machine` makes the machine for a module of that name. `params` go to the modules that have them; `module`
-    names the one to try. `timeout` is for each load and each unload, in seconds. What the module does is in
-    the Run, never an exception: UsageError, HostError and MachineError are all that is raised.
+    names the one to try. `timeout` is for each load and each unload, in seconds. `preflight` is asked before
+    anything is loaded, on a machine that is no guest. What the module does is in the Run, never an
+    exception: UsageError, HostError and MachineError are all that is raised.
     """
     started = time.monotonic()
     try:
@@ -75,11 +80,10 @@ def run(
         return Run(kernel, (failed,), error=error)
     chosen = _chosen(targets.named, module)
     arguments = assign(chosen, params or {})
-    seconds = targets.build.seconds if targets.build else None
-    runs = []
-    for target in chosen:
-        words = arguments[target.name]
-        runs.append(_try(target, targets.all, words, kernel, machine, timeout, seconds))
+    runs = [
+        _try(target, targets, arguments[target.name], kernel, machine, timeout, preflight)
+        for target in chosen
+    ]
     return Run(kernel, tuple(runs), targets.build)
 
 
@@ -111,42 +115,62 @@ def _build_failed(
 
 def _try(
     target: Target,
-    beside: Sequence[Target],
+    targets: Targets,
     arguments: str,
     kernel: Kernel,
     make: MachineMaker,
     timeout: float,
-    build_seconds: float | None,
+    preflight: Preflight | None,
+) -> ModuleRun:
+    started = time.monotonic()
+    build_seconds = targets.build.seconds if targets.build else None
+    with make(target.name) as machine:
+        machine.ping()
+        timings = Timings(build_seconds, time.monotonic() - started)
+        loaded = {module.name for module in machine.modules()} if preflight else set()
+        needs = needs_of(target, targets.all, kernel, loaded=loaded)
+        if preflight and (refusal := preflight.refusal(target, targets.all, loaded)):
+            return _refused(target.name, refusal, timings, machine)
+        machine.load_needs(needs)
+        return _tried(target, machine, arguments, timeout, timings)
+
+
+def _refused(name: str, refusal: Refusal, timings: Timings, machine: Machine) -> ModuleRun:
+    return ModuleRun(
+        name,
+        Verdict.LOAD_FAILED,
+        refusal.reason,
+        refusal.symbol,
+        timings=timings,
+        hint=refusal.hint,
+        taint=machine.taint(),
+    )
+
+
+def _tried(
+    target: Target, machine: Machine, arguments: str, timeout: float, timings: Timings
 ) -> ModuleRun:
     from lkm.ko import read_image
 
-    started = time.monotonic()
-    with make(target.name) as machine:
-        machine.ping()
-        restored = time.monotonic() - started
-        load_all(machine, list(dependencies(target, beside, kernel)))
-        load = machine.load(read_image(target.image), arguments, timeout=timeout)
-        params: dict[str, str] = {}
-        unload = None
-        if load.end is End.DONE and load.errno == 0:
-            if any(parameter.perm != 0 for parameter in target.object.parameters):
-                files = machine.parameters(target.name)
-                params = {
-                    name: file.value for name, file in files.items() if file.value is not None
-                }
-            unload = machine.unload(target.name, timeout=timeout)
+    load = machine.load(read_image(target.image), arguments, timeout=timeout)
+    params: dict[str, str] = {}
+    unload = None
+    if load.end is End.DONE and load.errno == 0:
+        if any(parameter.perm != 0 for parameter in target.object.parameters):
+            files = machine.parameters(target.name)
+            params = {name: file.value for name, file in files.items() if file.value is not None}
+        unload = machine.unload(target.name, timeout=timeout)
     judged = judge(target.name, load, unload, has_exit=target.object.has_exit)
-    records = (*load.records, *(unload.records if unload else ()))
-    timings = Timings(build_seconds, restored, load.seconds, unload.seconds if unload else None)
     return ModuleRun(
         target.name,
         judged.verdict,
         judged.reason,
         judged.errno,
         params,
-        records,
+        (*load.records, *(unload.records if unload else ())),
         judged.problems,
-        timings,
+        replace(timings, load=load.seconds, unload=unload.seconds if unload else None),
         load.lost + (unload.lost if unload else 0),
         judged.hint,
+        machine.taint(),
     )

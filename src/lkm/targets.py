@@ -11,9 +11,10 @@ from lkm import source as sources
 from lkm.errors import UsageError
 from lkm.kernels.kernel import Kernel
 from lkm.ko import KernelObject
+from lkm.machine import Needs
 from lkm.progress import SILENT, Progress
 
-__all__ = ["Target", "Targets", "assign", "dependencies", "needed", "targets_of"]
+__all__ = ["Target", "Targets", "assign", "needed", "needs_of", "targets_of"]
 
 
 @dataclass(frozen=True)
@@ -80,27 +81,24 @@ def needed(target: Target, targets: Sequence[Target]) -> list[Target]:
     return order
 
 
-def dependencies(
+def needs_of(
     target: Target, beside: Sequence[Target], kernel: Kernel, *, loaded: Collection[str] = ()
-) -> Iterator[tuple[str, bytes]]:
-    """(name, bytes) of what must be loaded before: the kernel's own modules, then those of `beside`.
+) -> Needs:
+    """The files that must be loaded before: the kernel's own modules, then those of `beside`.
 
     The kernel's come in modules.dep's order; what is `loaded` is left out. Raises UsageError for a need
     that neither has.
     """
-    from lkm.ko import read_image
-
     ours = needed(target, beside)
     here = {one.name for one in ours} | set(loaded)
     wanted = [name for one in ours for name in one.object.depends if _underscored(name) not in here]
+    own: tuple[Path, ...] = ()
     if wanted:
         from lkm.kernels.modules import load_order
 
-        for path in load_order(kernel, wanted):
-            yield path.name, read_image(path)
-    for other in ours:
-        if other is not target and other.name not in loaded:
-            yield other.name, read_image(other.image)
+        own = load_order(kernel, wanted)
+    others = [one.image for one in ours if one is not target and one.name not in loaded]
+    return Needs(own, tuple(others))
 
 
 def assign(targets: Sequence[Target], params: Mapping[str, str | None]) -> dict[str, str]:

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from lkm.end import End
 from lkm.errors import KernelProblem, LoadError, ModuleFailure, UnloadError, UsageError
+from lkm.machine import Machine, Outcome, ParameterFile
 from lkm.verdict import Verdict, judge
-from lkm.vm.link import End
-from lkm.vm.machine import Machine, Outcome, ParameterFile
 
 if TYPE_CHECKING:
     from lkm.targets import Target
@@ -30,7 +30,7 @@ def insmod(machine: Machine, target: Target, arguments: str = "") -> Outcome:
         _problem(judged.verdict, judged.reason, outcome)
     hint = judged.hint
     if outcome.errno == errno.EEXIST:
-        hint = f"it is loaded already: lkm rmmod {target.name}"
+        hint = f"it is loaded already: {_typed(machine, 'rmmod', target.name)}"
     raise LoadError(target.path.name, outcome.errno, log=_said(outcome), hint=hint)
 
 
@@ -74,34 +74,40 @@ def write_parameter(machine: Machine, module: str, name: str, value: str) -> Non
     """Write a parameter of a loaded module. Raises UsageError with the kernel's errno."""
     path = f"/sys/module/{module}/parameters/{name}"
     try:
-        machine.write(path, os.fsencode(value) + b"\n", flags=os.O_WRONLY)
+        machine.write(path, os.fsencode(value) + b"\0", flags=os.O_WRONLY)
     except OSError as error:
         if error.errno == errno.ENOENT:
             read_parameters(machine, module, name)
         raise UsageError(
             f"{module} does not take {name}={value}: {error.strerror}",
-            hint=f"see what it has: lkm param {module}",
+            hint=f"see what it has: {_typed(machine, 'param', module)}",
         ) from error
 
 
 def _require_loaded(machine: Machine, module: str) -> None:
     if all(loaded.name != module for loaded in machine.modules()):
-        raise UsageError(f"{module} is not loaded", hint="lkm lsmod")
+        raise UsageError(f"{module} is not loaded", hint=_typed(machine, "lsmod"))
 
 
 def _held(machine: Machine, module: str, number: int) -> str | None:
     if number == errno.ENOENT:
-        return "it is not loaded: lkm lsmod"
+        return f"it is not loaded: {_typed(machine, 'lsmod')}"
     if number not in (errno.EBUSY, errno.EWOULDBLOCK):
         return None
     for loaded in machine.modules():
         if loaded.name == module:
             if loaded.permanent:
-                return "it has no exit function, so it can never be unloaded: lkm down"
+                return f"it has no exit function, so it can never be unloaded: {machine.way_out}"
             if loaded.used_by:
-                return f"{', '.join(loaded.used_by)} use it: lkm rmmod {' '.join(loaded.used_by)} first"
+                first = _typed(machine, "rmmod", *loaded.used_by)
+                return f"{', '.join(loaded.used_by)} use it: {first} first"
             return f"its reference count is {loaded.refcount}: something has it open"
     return None
+
+
+def _typed(machine: Machine, verb: str, *words: str) -> str:
+    """A command line that acts on this machine."""
+    return " ".join(("lkm", verb, *machine.options, *words))
 
 
 def _said(outcome: Outcome) -> list[str]:

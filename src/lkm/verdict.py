@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from lkm.end import End
 from lkm.errors import errno_name
 from lkm.log import Record
 from lkm.problems import Problem, ProblemKind, find, to_dict
-from lkm.vm.link import End
 
 if TYPE_CHECKING:
-    from lkm.vm.machine import Outcome
+    from lkm.machine import Outcome, Taint
 
 __all__ = ["ModuleRun", "Timings", "Verdict", "judge", "reason_of_refusal"]
 
@@ -57,7 +57,8 @@ class ModuleRun:
 
     `reason` is one line, None where the verdict is `ok`. `errno` is the name of what the refused system
     call gave. `params` are the values in sysfs after init, where root can read them. `log` is what the
-    kernel said in the module's life. `lost` counts records that the log's ring could not hold.
+    kernel said in the module's life. `lost` counts records that the log's ring could not hold. `taint` is
+    None on a guest.
     """
 
     name: str
@@ -70,6 +71,7 @@ class ModuleRun:
     timings: Timings = Timings()
     lost: int = 0
     hint: str | None = None
+    taint: Taint | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The module's part of `lkm run --json`."""
@@ -85,6 +87,7 @@ class ModuleRun:
             ],
             "log_lost": self.lost,
             "problems": [to_dict(problem) for problem in self.problems],
+            "taint": asdict(self.taint) if self.taint else None,
             "timings": self.timings.to_dict(),
         }
 
@@ -140,12 +143,18 @@ def reason_of_refusal(name: str, load: Outcome) -> tuple[str, str | None]:
             return f"insmod: {symbol}: {said}", hint
     if said:
         return f"insmod: {symbol}: {said}", None
+    if symbol == "EKEYREJECTED":
+        return f"insmod: {symbol}: its content is not what was signed", "lkm sign FILE.ko"
     if symbol in ("ENOEXEC", "ENOKEY", "EINVAL"):
         return f"insmod: {symbol}: the kernel does not take this file for a module of its own", None
     return f"insmod: {symbol}: {name}'s init returned it", None
 
 
 _HINTS = (
+    (
+        r"is rejected$",
+        "sign it with a key that the kernel knows: lkm sign FILE.ko --key PEM --cert X509",
+    ),
     (r"version magic", "build it for this kernel: lkm run SOURCE --kernel K"),
     (
         r"Unknown symbol|disagrees about version",
@@ -160,7 +169,7 @@ _REFUSALS = re.compile(
     r"Unknown symbol|version magic|disagrees about|no symbol version|exports duplicate symbol"
     r"|[Ii]nvalid module|[Ii]nvalid ELF|module is already loaded|overflow|Required key|Skipping invalid"
     r"|unknown parameter|parameter .* (expects|requires)|invalid for parameter|too large for parameter"
-    r"|GPL-incompatible|namespace"
+    r"|GPL-incompatible|namespace|is rejected$"
 )
 
 
@@ -178,9 +187,9 @@ def _errno(outcome: Outcome) -> str | None:
 
 def _hung(name: str, verb: str, outcome: Outcome) -> str:
     where = _where(outcome)
-    return f"{name}'s {verb} did not return within {outcome.seconds:.0f} s" + (
-        f"; it is in {where}" if where else ""
-    )
+    said = [f"{name}'s {verb} did not return within {outcome.seconds:.0f} s"]
+    said += [f"it is in {where}"] if where else []
+    return "; ".join([*said, outcome.remains] if outcome.remains else said)
 
 
 _STACK_LINE = re.compile(r"\[<.*?>\] (?P<symbol>\S+)(?: \[(?P<module>\S+)\])?")

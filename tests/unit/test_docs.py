@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lkm import errors
+from lkm import errors, loadcheck
 from lkm.arch import X86_64
 from lkm.cli import VERBS, build_parser, parse
 from lkm.config import Config
@@ -20,13 +20,16 @@ from lkm.kbuild import LIMITS, Diagnostic
 from lkm.kernels import store
 from lkm.kernels.kernel import Kernel, Toolchain
 from lkm.kernels.suites import SUITES
-from lkm.ko import Export, KernelObject, Parameter, Signature
+from lkm.ko import Export, KernelObject, Parameter, Signature, describe
+from lkm.loadcheck import Finding, Report, Severity
 from lkm.log import LEVELS, Record
+from lkm.machine import LoadedModule
+from lkm.prediction import Checked
 from lkm.problems import Frame, Problem, ProblemKind, Process
 from lkm.run import Run
+from lkm.signing import Key, Signed
 from lkm.verdict import ModuleRun, Timings, Verdict
 from lkm.vm.config_check import boot_module_names
-from lkm.vm.machine import LoadedModule
 from lkm.vm.named import Named
 
 ROOT = Path(__file__).parents[2]
@@ -162,7 +165,10 @@ MODULE = ModuleRun(
     timings=Timings(load=0.1),
 )
 RUN = Run(KERNEL, (MODULE,)).to_dict()
-OBJECT = KernelObject("m", "EM_X86_64", 64).to_dict()
+OBJECT = describe(KernelObject("m", "EM_X86_64", 64, parameters=(Parameter("p"),)))
+
+KEY = Key(Path("k"), Path("c"))
+SIGNATURE = Signature("PKCS#7", None, None, None, None, None, 1)
 
 
 def keys_of(kind: Any) -> list[str]:
@@ -184,9 +190,13 @@ def keys_of(kind: Any) -> list[str]:
         ("A loaded module", keys_of(LoadedModule)),
         ("A diagnostic", list(Diagnostic(None, None, None, "error", "t").to_dict())),
         ("lkm modinfo --json", ["schema", "filename", *OBJECT]),
-        ("A declared parameter", keys_of(Parameter)),
+        ("A declared parameter", list(OBJECT["parameters"][0])),
         ("An export", keys_of(Export)),
+        ("lkm sign --json", list(Signed(Path("m.ko"), "6.12.1", KEY, SIGNATURE).to_dict())),
         ("A signature", keys_of(Signature)),
+        ("lkm check --json", ["schema", "checks"]),
+        ("A check", list(Checked(Path("m.ko"), Report("m", "6.12.1")).to_dict())),
+        ("A finding", list(Finding("what", "why").to_dict())),
     ],
 )
 def test_the_fields_of_a_json_document_are_on_the_page(heading: str, keys: list[str]) -> None:
@@ -199,6 +209,8 @@ def test_the_fields_of_a_json_document_are_on_the_page(heading: str, keys: list[
         ("Verdicts", [verdict.value for verdict in Verdict]),
         ("Kinds of problem", [kind.value for kind in ProblemKind]),
         ("Levels", list(LEVELS)),
+        ("Predictions", [verdict.value for verdict in loadcheck.Verdict]),
+        ("Severities", [severity.value for severity in Severity]),
     ],
 )
 def test_the_values_of_an_enumeration_are_on_the_page(heading: str, values: list[str]) -> None:

@@ -48,6 +48,21 @@ def test_symbols_are_those_of_pyelftools(path: Path) -> None:
     assert [(each.value, each.size, each.section, each.weak) for each in ours.symbols] == theirs
 
 
+@BOTH
+def test_symbols_are_a_sequence_that_is_read_by_index_slice_and_name(path: Path) -> None:
+    symbols = read_elf(path.read_bytes(), path.name).symbols
+    rows = list(symbols)
+    assert (symbols[-1], symbols[2:5], len(symbols)) == (rows[-1], rows[2:5], len(rows))
+    with pytest.raises(IndexError):
+        symbols[len(rows)]
+    undefined = [each for each in rows if each.section == SHN_UNDEF and each.name]
+    assert symbols.undefined() == undefined
+    found = symbols.defined(b"everything_", b"init_module\0")
+    assert {"everything_plain", "everything_gpl", "init_module"} <= {each.name for each in found}
+    starts = ("everything_", "init_module")
+    assert found == [e for e in rows if e.section != SHN_UNDEF and e.name.startswith(starts)]
+
+
 def test_an_object_of_32_bits_and_the_other_byte_order_is_read() -> None:
     """Hand-made: a header, .shstrtab, .symtab with one weak symbol, .strtab, and four headers."""
     import struct

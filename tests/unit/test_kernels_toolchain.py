@@ -60,7 +60,7 @@ def test_a_link_that_a_package_brings_is_kept(tmp_path: Path) -> None:
 
 def test_the_package_with_the_directory_links_is_unpacked_first() -> None:
     files = [Path("/a/acl_1.deb"), Path("/a/base-files_13_amd64.deb"), Path("/a/base_1.deb")]
-    assert toolchain._links_first(files)[0].name == "base-files_13_amd64.deb"
+    assert toolchain.links_first(files)[0].name == "base-files_13_amd64.deb"
 
 
 @pytest.mark.parametrize(

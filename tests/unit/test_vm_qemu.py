@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from lkm.arch import X86_64
+from lkm.end import End
 from lkm.errors import UsageError
 from lkm.vm import initramfs, qemu
 from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout
 from lkm.vm.config_check import boot_module_names
-from lkm.vm.link import End, Link
+from lkm.vm.link import Link
 from lkm.vm.qmp import Qmp, QmpClosed, QmpError
 from lkm.vm.wire import HEADER, Op, pack
 

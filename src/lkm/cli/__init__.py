@@ -20,6 +20,8 @@ VERBS: dict[str, str] = {
     "clean": "remove what lkm built",
     "kernel": "the kernels on this disk, and what can be fetched",
     "modinfo": "what a kernel object says about itself",
+    "check": "whether a kernel would load a module, and if not why",
+    "sign": "sign a module with the kernel's own sign-file",
     "up": "start a machine that stays",
     "down": "end a machine that stays",
     "ps": "the machines that are up",

@@ -6,18 +6,24 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lkm.errors import UsageError
+
 if TYPE_CHECKING:
     from lkm.kernels.kernel import Kernel
+    from lkm.machine import Machine
     from lkm.progress import Progress
-    from lkm.vm.machine import Machine
+    from lkm.vm.machine import Machine as GuestMachine
 
 __all__ = [
+    "add_host",
     "add_json",
     "add_kernel",
     "add_machine",
     "attached",
     "kernel_named",
     "kernel_of",
+    "machine_of",
+    "require_no_other",
 ]
 
 
@@ -45,6 +51,13 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_host(parser: argparse.ArgumentParser) -> None:
+    """`--host`."""
+    parser.add_argument(
+        "--host", action="store_true", help="on this computer's own kernel; to load needs root"
+    )
+
+
 def kernel_named(name: str | None, progress: Progress) -> Kernel:
     """The kernel of that name, fetched where it is not on this disk."""
     from lkm.kernels import store
@@ -54,8 +67,28 @@ def kernel_named(name: str | None, progress: Progress) -> Kernel:
     return store.get(name, progress=progress)
 
 
-def attached(arguments: argparse.Namespace, *, with_monitor: bool = True) -> Machine:
-    """A session with the machine that the arguments choose."""
+def machine_of(arguments: argparse.Namespace, *, with_monitor: bool = True) -> Machine:
+    """This computer with `--host`, else a session with the machine that the arguments choose."""
+    if not arguments.host:
+        return attached(arguments, with_monitor=with_monitor)
+    from lkm.host import HostMachine
+
+    require_no_other(arguments)
+    return HostMachine()
+
+
+def require_no_other(arguments: argparse.Namespace) -> None:
+    """Raise UsageError for `--host` together with an option that chooses or keeps another machine."""
+    for name in ("machine", "kernel", "keep"):
+        if getattr(arguments, name, None):
+            raise UsageError(
+                f"--host and --{name} do not go together: --host is this computer as it runs",
+                hint="leave one of them out",
+            )
+
+
+def attached(arguments: argparse.Namespace, *, with_monitor: bool = True) -> GuestMachine:
+    """A session with the guest that the arguments choose."""
     from lkm.vm import named
     from lkm.vm.attach import attach
 

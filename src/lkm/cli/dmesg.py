@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from lkm.cli.common import add_json, add_machine, attached
+from lkm.cli.common import add_host, add_json, add_machine, machine_of
 from lkm.cli.render import Style, print_json, record_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `lkm dmesg` takes."""
     add_machine(parser)
+    add_host(parser)
     add_json(parser)
     parser.add_argument(
         "-w", "--follow", action="store_true", help="go on with what comes, until Ctrl-C"
@@ -23,7 +24,7 @@ def main(arguments: argparse.Namespace) -> int:
     """`lkm dmesg`."""
     style = Style(sys.stdout)
     following = arguments.follow or arguments.follow_new
-    with attached(arguments, with_monitor=False) as machine:
+    with machine_of(arguments, with_monitor=False) as machine:
         records = machine.log(whole=True)
         if arguments.json and not following:
             rows = [

@@ -6,9 +6,18 @@ As insmod(8) it says nothing when all is well. A source is built first.
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from lkm.cli.common import add_machine, attached, kernel_of
+from lkm.cli.common import add_host, add_machine, attached, kernel_of
 from lkm.cli.render import working
+from lkm.errors import UsageError
+
+if TYPE_CHECKING:
+    from lkm.kernels.kernel import Kernel
+    from lkm.machine import Machine
+    from lkm.preflight import Preflight
+    from lkm.targets import Target
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,18 +25,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("module", metavar="MODULE", help="a .ko, or a source with one module")
     parser.add_argument("params", metavar="param=value", nargs="*", help="module parameters")
     add_machine(parser)
+    add_host(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """`lkm insmod`."""
-    from lkm.errors import UsageError
+    return _on_host(arguments) if arguments.host else _on_guest(arguments)
+
+
+def _on_guest(arguments: argparse.Namespace) -> int:
+    kernel = kernel_of(arguments)
+    wanted = _wanted(arguments, kernel)
+    with attached(arguments) as machine:
+        _load(machine, wanted, kernel)
+    return 0
+
+
+def _on_host(arguments: argparse.Namespace) -> int:
+    from lkm.cli.on_host import kernel_for, preflight_for, visiting
+
+    with visiting(arguments, "insmod") as machine:
+        with working() as progress:
+            kernel = kernel_for(arguments.module, progress)
+        wanted = _wanted(arguments, kernel)
+        _load(machine, wanted, kernel, preflight_for(kernel))
+    return 0
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    target: Target
+    beside: tuple[Target, ...]
+    arguments: str
+
+
+def _wanted(arguments: argparse.Namespace, kernel: Kernel) -> _Wanted:
     from lkm.params import parse_assignments
-    from lkm.targets import assign, dependencies, targets_of
-    from lkm.verbs import insmod
-    from lkm.vm.machine import load_all
+    from lkm.targets import assign, targets_of
 
     params = parse_assignments(arguments.params)
-    kernel = kernel_of(arguments)
     with working() as progress:
         targets = targets_of(arguments.module, kernel, progress=progress)
     if len(targets.named) != 1:
@@ -37,9 +73,18 @@ def main(arguments: argparse.Namespace) -> int:
             hint=f"lkm insmod one of {names}",
         )
     (target,) = targets.named
-    words = assign(targets.named, params)[target.name]
-    with attached(arguments) as machine:
-        loaded = {module.name for module in machine.modules()}
-        load_all(machine, list(dependencies(target, targets.all, kernel, loaded=loaded)))
-        insmod(machine, target, words)
-    return 0
+    return _Wanted(target, targets.all, assign(targets.named, params)[target.name])
+
+
+def _load(
+    machine: Machine, wanted: _Wanted, kernel: Kernel, preflight: Preflight | None = None
+) -> None:
+    from lkm.targets import needs_of
+    from lkm.verbs import insmod
+
+    loaded = {module.name for module in machine.modules()}
+    needs = needs_of(wanted.target, wanted.beside, kernel, loaded=loaded)
+    if preflight and (refusal := preflight.refusal(wanted.target, wanted.beside, loaded)):
+        raise refusal.error()
+    machine.load_needs(needs)
+    insmod(machine, wanted.target, wanted.arguments)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from lkm.cli.common import add_json, add_machine, attached
+from lkm.cli.common import add_host, add_json, add_machine, machine_of
 from lkm.cli.render import print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `lkm lsmod` takes."""
     add_machine(parser)
+    add_host(parser)
     add_json(parser)
 
 
@@ -18,7 +19,7 @@ def main(arguments: argparse.Namespace) -> int:
     """`lkm lsmod`."""
     from dataclasses import asdict
 
-    with attached(arguments) as machine:
+    with machine_of(arguments) as machine:
         loaded = machine.modules()
     if arguments.json:
         print_json({"schema": 1, "modules": [asdict(module) for module in loaded]})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from lkm.cli.common import add_json, add_machine, attached
+from lkm.cli.common import add_host, add_json, add_machine, machine_of
 from lkm.cli.render import print_json
 
 
@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("value", metavar="VALUE", nargs="?", help="write this")
     add_machine(parser)
+    add_host(parser)
     add_json(parser)
 
 
@@ -27,8 +28,12 @@ def main(arguments: argparse.Namespace) -> int:
     from lkm.verbs import read_parameters, write_parameter
 
     name = arguments.module.replace("-", "_")
-    with attached(arguments) as machine:
+    with machine_of(arguments) as machine:
         if arguments.value is not None:
+            if arguments.host:
+                from lkm.host import require_privilege
+
+                require_privilege("param")
             write_parameter(machine, name, arguments.param, arguments.value)
         files = read_parameters(machine, name, arguments.param)
     if arguments.json:

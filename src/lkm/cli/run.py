@@ -9,17 +9,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from lkm.cli.common import add_json, add_kernel, kernel_named
+from lkm.cli.common import add_host, add_json, add_kernel, kernel_named
 from lkm.cli.render import print_json, working
 from lkm.errors import BuildError, ModuleFailure, UsageError
 
 if TYPE_CHECKING:
     from lkm.kernels.kernel import Kernel
+    from lkm.machine import Machine
+    from lkm.preflight import Preflight
     from lkm.progress import Progress
-    from lkm.vm.machine import Machine
+    from lkm.run import Run
 
 _TIMEOUT = 30.0
 
@@ -41,30 +43,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seconds that each load and each unload may take (default: %(default)g)",
     )
     parser.add_argument("--keep", action="store_true", help="leave the machine up afterwards")
+    add_host(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """`lkm run`."""
     if arguments.timeout <= 0:
         raise UsageError(f"--timeout {arguments.timeout:g}", hint="give seconds, more than 0")
+    return _on_host(arguments) if arguments.host else _on_guests(arguments)
+
+
+def _on_guests(arguments: argparse.Namespace) -> int:
     kept: list[str] = []
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(working(quiet=arguments.json))
         kernel = kernel_named(arguments.kernel, progress)
         make = _maker(arguments, kernel, progress, kept, stack)
         # QEMU is on its way: what follows imports the rest of lkm meanwhile.
-        from lkm.params import parse_assignments
-        from lkm.run import run
+        outcome = _run(arguments, kernel, make, progress)
+    return _show(arguments, outcome, kept)
 
-        outcome = run(
-            arguments.source,
-            kernel,
-            make,
-            params=parse_assignments(arguments.params),
-            module=arguments.module,
-            timeout=arguments.timeout,
-            progress=progress,
-        )
+
+def _on_host(arguments: argparse.Namespace) -> int:
+    from lkm.cli.on_host import kernel_for, preflight_for, visiting
+    from lkm.host import HostMachine
+
+    with visiting(arguments, "run", leaves_nothing=True):
+        with working(quiet=arguments.json) as progress:
+            kernel = kernel_for(arguments.source, progress)
+            preflight = preflight_for(kernel)
+            outcome = _run(
+                arguments, kernel, lambda module: HostMachine(tidy=True), progress, preflight
+            )
+        return _show(arguments, outcome)
+
+
+def _run(
+    arguments: argparse.Namespace,
+    kernel: Kernel,
+    make: Callable[[str], Machine],
+    progress: Progress,
+    preflight: Preflight | None = None,
+) -> Run:
+    from lkm.params import parse_assignments
+    from lkm.run import run
+
+    return run(
+        arguments.source,
+        kernel,
+        make,
+        params=parse_assignments(arguments.params),
+        module=arguments.module,
+        timeout=arguments.timeout,
+        preflight=preflight,
+        progress=progress,
+    )
+
+
+def _show(arguments: argparse.Namespace, outcome: Run, kept: Sequence[str] = ()) -> int:
     if arguments.json:
         print_json(outcome.to_dict())
     else:

@@ -8,10 +8,10 @@ from pathlib import Path
 from lkm.arch import host_arch
 from lkm.errors import HostError
 from lkm.kernels import tree
-from lkm.kernels.kernel import Kernel
+from lkm.kernels.kernel import Kernel, Toolchain
 from lkm.progress import SILENT, Progress
 
-__all__ = ["kernel"]
+__all__ = ["kernel", "running"]
 
 
 def kernel(
@@ -38,6 +38,28 @@ def kernel(
         system_map=root / f"boot/System.map-{release}",
         modules_dir=modules,
         progress=progress,
+    )
+
+
+def running(*, root: Path = Path("/")) -> Kernel:
+    """The running kernel as far as loading built modules goes: any of its files may be missing.
+
+    It can be neither built for nor booted: its toolchain is none.
+    """
+    release = os.uname().release
+    modules = root / "lib/modules" / release
+    configs = (modules / "build/.config", modules / "config", root / f"boot/config-{release}")
+    return Kernel(
+        release=release,
+        arch=host_arch(),
+        provider="host",
+        image=root / f"boot/vmlinuz-{release}",
+        build_dir=f"/lib/modules/{release}/build",
+        binds=(),
+        config=next((path for path in configs if path.is_file()), configs[0]),
+        toolchain=Toolchain("none", root, "none", "none"),
+        identity=release,
+        modules_dir=modules if (modules / "modules.dep").is_file() else None,
     )
 
 

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from lkm.kernels import apt
 
 __all__ = [
+    "USELESS",
     "add_mount_points",
     "compiler_for",
     "disk_use",
     "ensure",
     "find",
     "glibc_needed",
+    "links_first",
     "remove",
     "roots_dir",
     "unpack",
@@ -47,7 +49,8 @@ _PAHOLE = {"bullseye": "dwarves"}
 _LINKS = {"awk": "mawk", "sh": "dash", "which": "which.debianutils"}
 """Links in /usr/bin or /bin that maintainer scripts would make, beside the compiler's."""
 
-_USELESS = ("doc", "info", "lintian", "locale", "man")
+USELESS = ("doc", "info", "lintian", "locale", "man")
+"""Directories of /usr/share that no program reads which lkm runs."""
 
 
 def roots_dir() -> Path:
@@ -227,13 +230,14 @@ def _fill(
     progress.step(f"fetching the toolchain {world.suite} {cc}")
     files = apt.download(world, packages, archives, progress=progress)
     progress.step(f"unpacking the toolchain {world.suite} {cc}")
-    unpack(_links_first(files), root, progress=progress)
+    unpack(links_first(files), root, progress=progress)
     archives.rmdir()
     _finish(root, cc)
 
 
-def _links_first(files: Iterable[Path]) -> list[Path]:
-    """base-files first: since trixie it has the /bin, /lib and /sbin links that others unpack through."""
+def links_first(files: Iterable[Path]) -> list[Path]:
+    """Package files with base-files first: since trixie it has the links /bin, /lib and /sbin, which others
+    unpack through."""
     return sorted(files, key=lambda path: (not path.name.startswith("base-files_"), path.name))
 
 
@@ -241,7 +245,7 @@ def _finish(root: Path, cc: str) -> None:
     """What maintainer scripts would have done and Kbuild needs; and away with the documentation."""
     import shutil
 
-    for name in _USELESS:
+    for name in USELESS:
         shutil.rmtree(root / "usr/share" / name, ignore_errors=True)
     for name, target in {**_LINKS, "cc": cc, "gcc": cc}.items():
         _link(root, name, target)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Entry", "archive", "contents"]
+__all__ = ["DIRECTORIES", "Entry", "archive", "contents"]
 
-_DIRECTORIES = (
+DIRECTORIES = (
     "bin", "dev", "etc", "lkm", "lkm/boot", "proc", "root", "run", "sbin", "sys", "tmp", "usr",
     "usr/bin", "usr/sbin", "var",
 )  # fmt: skip
@@ -36,7 +36,7 @@ def contents(
     *, agent: bytes, busybox: bytes, boot_modules: Sequence[tuple[str, bytes]]
 ) -> list[Entry]:
     """What lkm's guest starts with: the agent as PID 1, busybox, and the modules it boots with."""
-    entries = [Entry(path, 0o040755) for path in _DIRECTORIES]
+    entries = [Entry(path, 0o040755) for path in DIRECTORIES]
     entries += [
         Entry("init", 0o100755, agent),
         Entry("bin/busybox", 0o100755, busybox),

@@ -9,33 +9,20 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import BinaryIO
 
 from lkm import proc
+from lkm.end import End
 from lkm.errors import MachineError
 from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout
 from lkm.vm.qemu import CONSOLE_SIZE
 from lkm.vm.qmp import Qmp, QmpClosed, QmpError
 from lkm.vm.wire import Frame, Op
 
-__all__ = ["End", "Link", "Reply"]
+__all__ = ["Link", "Reply"]
 
 LAST_WORDS = 3.0
 """How long, in seconds, a guest that fell silent is given for each thing it is asked."""
-
-
-class End(StrEnum):
-    """How a request to the guest ended.
-
-    `done`: it was answered. `killed`: the kernel killed the process that did it (an oops). `panic`: the
-    guest halted or rebooted. `hung`: there was no answer within the limit.
-    """
-
-    DONE = "done"
-    KILLED = "killed"
-    PANIC = "panic"
-    HUNG = "hung"
 
 
 @dataclass

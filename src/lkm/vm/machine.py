@@ -5,82 +5,39 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lkm.errors import HostError, KernelProblem, MachineError, StateError, errno_name
+from lkm.end import End
+from lkm.errors import KernelProblem, MachineError, StateError, errno_name
 from lkm.log import Record, lost, merge, parse_console, parse_kmsg
+from lkm.machine import (
+    DEFAULT_TIMEOUT,
+    LoadedModule,
+    MachineState,
+    Needs,
+    Outcome,
+    ParameterFile,
+    parse_modules,
+    require_loaded,
+)
 from lkm.vm.channel import ChannelClosed, ChannelTimeout
-from lkm.vm.link import End, Link, Reply
+from lkm.vm.link import Link, Reply
 from lkm.vm.wire import Op
 
-__all__ = ["DEFAULT_TIMEOUT", "LoadedModule", "Machine", "MachineState", "Outcome", "ParameterFile"]
+__all__ = ["Machine", "records_of"]
 
-DEFAULT_TIMEOUT = 30.0
-"""Seconds of wall time that one request to the guest may take."""
 MARK = "lkm-agent: mark"
 """What the agent writes to the log to close an open line; it is left out of every log."""
 
 
-class MachineState(StrEnum):
-    """Whether a machine can be used."""
-
-    RUNNING = "running"
-    DEAD = "dead"
-    CLOSED = "closed"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one load or unload.
-
-    `errno` is 0 or what the system call gave; it means nothing unless `end` is `done`. `records` is the
-    log of that time, `seconds` the wall time that the host waited, `guest_seconds` what passed on the
-    guest's clock inside the system call. `stacks` says where a hanging session is in the kernel. `lost`
-    counts the records that the log's ring dropped before they could be read.
-    """
-
-    end: End
-    errno: int
-    records: tuple[Record, ...]
-    seconds: float
-    guest_seconds: float = 0.0
-    stacks: str = ""
-    lost: int = 0
-
-
-@dataclass(frozen=True)
-class LoadedModule:
-    """A line of /proc/modules: name, bytes in memory, reference count, who refers to it.
-
-    `permanent` says that it has no exit function (kernel/module/procfs.c, print_unload_info()).
-    """
-
-    name: str
-    size: int
-    refcount: int
-    used_by: tuple[str, ...]
-    permanent: bool = False
-
-
-@dataclass(frozen=True)
-class ParameterFile:
-    """A file in /sys/module/NAME/parameters: its permission bits, and its value where root can read it."""
-
-    mode: int
-    value: str | None
-
-
 class Machine:
-    """A guest to load modules on. Close it, or use it as a context manager.
+    """A guest to load modules on, by the contract of `lkm.machine.Machine`."""
 
-    Not for two threads at once. Every call comes back within its `timeout` (seconds of wall time) and a
-    few seconds more. A machine whose guest has died answers with StateError from then on.
-    """
+    options: tuple[str, ...] = ()
+    way_out = "lkm down"
 
     def __init__(
         self,
@@ -123,6 +80,16 @@ class Machine:
         self._link.close()
         self._state = MachineState.CLOSED
 
+    def load_needs(self, needs: Needs) -> None:
+        """Load modules that another needs; one that is there already is fine.
+
+        Raises HostError when the kernel refuses one.
+        """
+        from lkm.ko import read_image
+
+        for path in (*needs.own, *needs.others):
+            require_loaded(self.load(read_image(path)), path)
+
     def load(self, image: bytes, arguments: str = "", *, timeout: float | None = None) -> Outcome:
         """init_module(2) with these bytes and arguments, whatever comes of it."""
         args = os.fsencode(arguments)
@@ -138,9 +105,9 @@ class Machine:
         reply = self._ask(Op.PARAMS, os.fsencode(name) + b"\0", "param")
         files: dict[str, ParameterFile] = {}
         for data in reply.data:
-            mode, errno = struct.unpack_from("<II", data)
+            mode, unread = struct.unpack_from("<II", data)
             parameter, _, value = data[8:].partition(b"\0")
-            text = None if errno else value.decode(errors="replace").removesuffix("\n")
+            text = None if unread else value.decode(errors="replace").removesuffix("\n")
             files[parameter.decode()] = ParameterFile(mode, text)
         return dict(sorted(files.items()))
 
@@ -161,8 +128,10 @@ class Machine:
 
     def modules(self) -> list[LoadedModule]:
         """What is loaded, the newest first, as /proc/modules has it."""
-        lines = self.read("/proc/modules").decode().splitlines()
-        return [_loaded_module(line) for line in lines]
+        return parse_modules(self.read("/proc/modules").decode())
+
+    def taint(self) -> None:
+        """None: what becomes of a guest ends with it, and asking takes its time."""
 
     def log(self, *, whole: bool = False) -> list[Record]:
         """The records that are new to this session, or with `whole` all that the guest still has."""
@@ -267,28 +236,3 @@ def records_of(reply: Reply) -> list[Record]:
     if reply.console:
         records = merge(records, parse_console(reply.console))
     return [record for record in records if record.text != MARK]
-
-
-def load_all(machine: Machine, images: Sequence[tuple[str, bytes]]) -> None:
-    """Load modules that others need, one after the other; one that is there already is fine.
-
-    Raises HostError when the kernel refuses one of its own.
-    """
-    import errno
-
-    for name, image in images:
-        outcome = machine.load(image)
-        if outcome.end is not End.DONE or outcome.errno not in (0, errno.EEXIST):
-            what = errno_name(outcome.errno) if outcome.end is End.DONE else str(outcome.end)
-            raise HostError(
-                f"the kernel's own module {name} does not load: {what}",
-                evidence=[record.text for record in outcome.records[-6:]],
-            )
-
-
-def _loaded_module(line: str) -> LoadedModule:
-    name, size, count, users, *_ = line.split()
-    users_list = [] if users == "-" else [user for user in users.split(",") if user]
-    used_by = tuple(user for user in users_list if not user.startswith("["))
-    refcount = int(count) if count != "-" else 0
-    return LoadedModule(name, int(size), refcount, used_by, "[permanent]" in users_list)

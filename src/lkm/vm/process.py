@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lkm.end import End
 from lkm.errors import CommandError, MachineError, errno_name
 from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout
-from lkm.vm.link import End
 from lkm.vm.machine import Machine
 from lkm.vm.wire import Op
 

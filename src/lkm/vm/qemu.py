@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lkm import proc
 from lkm.arch import Arch
 from lkm.errors import UsageError
 from lkm.vm.wire import SESSIONS
+
+if TYPE_CHECKING:
+    from lkm.vm.rootfs import Rootfs
 
 __all__ = [
     "CHARDEVS",
@@ -61,6 +65,7 @@ class Config:
     memory_mib: int = 128
     cpus: int = 1
     append: str = ""
+    rootfs: Rootfs | None = None
 
     def __post_init__(self) -> None:
         if not 64 <= self.memory_mib <= 65536:
@@ -68,7 +73,9 @@ class Config:
 
     def to_dict(self) -> dict[str, object]:
         """The configuration as JSON can hold it."""
-        return {**asdict(self), "arch": self.arch.name}
+        document = {**asdict(self), "arch": self.arch.name}
+        del document["rootfs"]
+        return {**document, "rootfs": self.rootfs.name} if self.rootfs else document
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,7 @@ def _facts(kernel: Kernel, config: qemu.Config) -> dict[str, Any]:
         "argv": qemu.argv(config, qemu.Launch(Path("ram"), share=True, chardevs={})),
         "cmdline": qemu.cmdline(config),
         "config": config.to_dict(),
+        **({"rootfs": config.rootfs.identity} if config.rootfs else {}),
     }
 
 
@@ -218,13 +219,13 @@ def _make(kernel: Kernel, config: qemu.Config, home: Path, progress: Progress) -
 
 def _boot_files(kernel: Kernel, config: qemu.Config, home: Path) -> tuple[Path, Path]:
     archive = home / "initramfs"
-    archive.write_bytes(_initramfs(kernel))
+    archive.write_bytes(_initramfs(kernel, config))
     with (home / "ram").open("wb") as ram:
         ram.truncate(config.memory_mib << 20)
     return kernel.image, archive
 
 
-def _initramfs(kernel: Kernel) -> bytes:
+def _initramfs(kernel: Kernel, config: qemu.Config) -> bytes:
     names = boot_module_names(kernel.release, kernel_config(kernel.config))
     modules: list[tuple[str, bytes]] = []
     if names:
@@ -238,6 +239,10 @@ def _initramfs(kernel: Kernel) -> bytes:
         busybox=guest.busybox_binary(kernel.toolchain).read_bytes(),
         boot_modules=modules,
     )
+    if config.rootfs:
+        from lkm.vm import rootfs
+
+        entries += rootfs.entries(config.rootfs)
     return initramfs.archive(entries)
 
 

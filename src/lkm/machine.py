@@ -1,0 +1,224 @@
+"""A kernel to load modules into, as the rest of lkm sees it: a guest's, or this computer's own."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from lkm.end import End
+from lkm.errors import HostError, errno_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lkm.log import Record
+
+__all__ = [
+    "DEFAULT_TIMEOUT",
+    "TAINTED",
+    "LoadedModule",
+    "Machine",
+    "MachineState",
+    "Needs",
+    "Outcome",
+    "ParameterFile",
+    "Taint",
+    "parse_modules",
+    "require_loaded",
+    "taint_letters",
+]
+
+DEFAULT_TIMEOUT = 30.0
+"""Seconds of wall time that one request to a machine may take."""
+TAINTED = "/proc/sys/kernel/tainted"
+
+_TAINTS = "PFSRMBUDAWCIOELKXTNJ"
+"""taint_flags[] of kernel/panic.c (7.3), the letter of bit 0 first; earlier series have fewer of the same."""
+
+
+class MachineState(StrEnum):
+    """Whether a machine can be used."""
+
+    RUNNING = "running"
+    DEAD = "dead"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one load or unload.
+
+    `errno` is 0 or what the system call gave; it means nothing unless `end` is `done`. `records` is the
+    log of that time, `seconds` the wall time that was waited, `guest_seconds` what passed on the
+    kernel's own clock inside the system call. `stacks` says where a hanging process is in the kernel, and
+    `remains` what of it could not be ended. `lost` counts the records that the log's ring dropped before
+    they could be read.
+    """
+
+    end: End
+    errno: int
+    records: tuple[Record, ...]
+    seconds: float
+    guest_seconds: float = 0.0
+    stacks: str = ""
+    lost: int = 0
+    remains: str = ""
+
+
+@dataclass(frozen=True)
+class LoadedModule:
+    """A line of /proc/modules: name, bytes in memory, reference count, who refers to it.
+
+    `permanent` says that it has no exit function (kernel/module/procfs.c, print_unload_info()).
+    """
+
+    name: str
+    size: int
+    refcount: int
+    used_by: tuple[str, ...]
+    permanent: bool = False
+
+
+@dataclass(frozen=True)
+class ParameterFile:
+    """A file in /sys/module/NAME/parameters: its permission bits, and its value where root can read it."""
+
+    mode: int
+    value: str | None
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The files to load before a module, first things first: the kernel's `own` modules, then `others`."""
+
+    own: tuple[Path, ...] = ()
+    others: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Taint:
+    """The kernel's taint letters without blanks, `OE`, when the machine was entered and now."""
+
+    before: str
+    after: str
+
+
+class Machine(Protocol):
+    """A kernel to load modules into. Close it, or use it as a context manager.
+
+    Not for two threads at once. Every call comes back within its `timeout` (seconds of wall time) and a
+    few seconds more. A machine whose kernel cannot be asked any more answers with StateError from then on.
+    """
+
+    @property
+    def release(self) -> str:
+        """The kernel that it runs, as `uname -r` has it."""
+        ...
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What `lkm rmmod` and the like take to act on it; nothing for the only machine that is up."""
+        ...
+
+    @property
+    def way_out(self) -> str:
+        """What to type when a module can never be unloaded."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def close(self) -> None:
+        """Leave the machine. Can be called twice."""
+        ...
+
+    def ping(self) -> None:
+        """Come back when the machine can be used. Raises MachineError or HostError where it cannot."""
+        ...
+
+    def load_needs(self, needs: Needs) -> None:
+        """Load modules that another needs; one that is there already is fine.
+
+        Raises HostError when the kernel refuses one.
+        """
+        ...
+
+    def load(self, image: bytes, arguments: str = "", *, timeout: float | None = None) -> Outcome:
+        """init_module(2) with these bytes and arguments, whatever comes of it."""
+        ...
+
+    def unload(self, name: str, *, timeout: float | None = None) -> Outcome:
+        """delete_module(2), whatever comes of it."""
+        ...
+
+    def parameters(self, name: str) -> dict[str, ParameterFile]:
+        """What /sys/module/NAME/parameters holds, sorted by name; empty where there is nothing."""
+        ...
+
+    def modules(self) -> list[LoadedModule]:
+        """What is loaded, the newest first, as /proc/modules has it."""
+        ...
+
+    def taint(self) -> Taint | None:
+        """What the kernel's taint was and is; None for a guest, which is thrown away."""
+        ...
+
+    def log(self, *, whole: bool = False) -> list[Record]:
+        """The records that are new to this session, or with `whole` all that the kernel still has."""
+        ...
+
+    def follow(self) -> Iterator[Record]:
+        """The records as they come, until the caller stops or the machine goes."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """A file's bytes. Raises OSError with the kernel's errno."""
+        ...
+
+    def write(self, path: str, data: bytes, *, flags: int = ..., mode: int = ...) -> None:
+        """Write to a file with one write(2). Raises OSError with the kernel's errno."""
+        ...
+
+    def list_dir(self, path: str) -> list[tuple[str, str]]:
+        """(type as in `ls -l`, name) of a directory's entries, sorted by name."""
+        ...
+
+
+def require_loaded(outcome: Outcome, path: Path) -> None:
+    """Raise HostError unless the load of a module that another needs went well, or it was there already."""
+    if outcome.end is End.DONE and outcome.errno in (0, errno.EEXIST):
+        return
+    what = errno_name(outcome.errno) if outcome.end is End.DONE else str(outcome.end)
+    raise HostError(
+        f"{path.name}, which is needed, does not load: {what}",
+        evidence=[record.text for record in outcome.records[-6:]],
+    )
+
+
+def parse_modules(text: str) -> list[LoadedModule]:
+    """The lines of /proc/modules (kernel/module/procfs.c, m_show())."""
+    return [_loaded_module(line) for line in text.splitlines()]
+
+
+def _loaded_module(line: str) -> LoadedModule:
+    name, size, count, users, *_ = line.split()
+    users_list = [] if users == "-" else [user for user in users.split(",") if user]
+    used_by = tuple(user for user in users_list if not user.startswith("["))
+    refcount = int(count) if count != "-" else 0
+    return LoadedModule(name, int(size), refcount, used_by, "[permanent]" in users_list)
+
+
+def taint_letters(number: int) -> str:
+    """The letters of a value of /proc/sys/kernel/tainted, `?` for a bit that is not known here."""
+    bits = (bit for bit in range(number.bit_length()) if number >> bit & 1)
+    return "".join(_TAINTS[bit] if bit < len(_TAINTS) else "?" for bit in bits)
