@@ -12,6 +12,7 @@ from lkm.errors import UsageError
 from lkm.kernels.kernel import Kernel
 from lkm.ko import KernelObject
 from lkm.machine import Needs
+from lkm.params import Value
 from lkm.progress import SILENT, Progress
 
 __all__ = ["Target", "Targets", "assign", "needed", "needs_of", "targets_of"]
@@ -101,14 +102,14 @@ def needs_of(
     return Needs(own, tuple(others))
 
 
-def assign(targets: Sequence[Target], params: Mapping[str, str | None]) -> dict[str, str]:
+def assign(targets: Sequence[Target], params: Mapping[str, Value]) -> dict[str, str]:
     """The argument string for each module by its name: a parameter goes to every module that has it.
 
     Raises UsageError for one that none has, and for a value that the kernel would not take.
     """
     from lkm import params as rules
 
-    chosen: dict[str, dict[str, str | None]] = {target.name: {} for target in targets}
+    chosen: dict[str, dict[str, Value]] = {target.name: {} for target in targets}
     for name, value in params.items():
         takers = [t for t in targets if len(targets) == 1 or _has(t.object, name)]
         for target in takers or targets[:1]:

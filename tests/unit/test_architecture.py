@@ -28,7 +28,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "signing": ("signing",),
     "run": ("prediction", "preflight", "run", "targets", "verbs", "verdict"),
     "cli": ("cli", "__main__"),
-    "api": ("__init__",),
+    "api": ("__init__", "api"),
 }  # fmt: skip
 """Each group's modules and packages, by their names below `lkm`."""
 
@@ -45,13 +45,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {
         "base", "facts", "kbuild", "kernels", "vm", "host", "check", "signing", "run", "cli", "api",
     },
-    "api": {"base", "facts", "kbuild", "kernels", "vm", "run"},
+    "api": {"base", "facts", "kbuild", "kernels", "vm", "run", "api"},
 }  # fmt: skip
 
 SHARED = {"kernels.kernel", "kernels.modules"}
 """What kbuild, signing and vm may know of kernels: the nouns, and the order in which modules are loaded."""
 
 BUILTIN_RAISES = {
+    ("__init__", "AttributeError"): "what a module's __getattr__ says (PEP 562)",
+    ("module", "KeyError"): "what a Mapping says",
+    ("calls", "OSError"): "the guest's errno, as a file's operations have it",
+    ("file", "ValueError"): "what Python's own files say when they are closed",
+    ("process", "BrokenPipeError"): "what Python's own pipes say",
     ("machine", "OSError"): "the guest's errno, as a file's operations have it",
     ("process", "OSError"): "the guest's errno: the program could not be started",
     ("named", "TimeoutError"): "caught in the same function",

@@ -21,8 +21,10 @@ from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout
 from lkm.vm.config_check import boot_module_names
 from lkm.vm.link import Link
 from lkm.vm.qmp import Qmp, QmpClosed, QmpError
+from lkm.vm.watch import Watch
 from lkm.vm.wire import HEADER, Op, pack
 
+WINDOW = Path("/w")
 ENDS = {"qmp": 3, "watch": 4, "session0": 5}
 
 
@@ -31,9 +33,8 @@ def soon() -> float:
 
 
 def line_of(config: qemu.Config, **launch: Any) -> str:
-    return " ".join(
-        qemu.argv(config, qemu.Launch(Path("/r,1"), launch.pop("share", False), ENDS, **launch))
-    )
+    share = launch.pop("share", False)
+    return " ".join(qemu.argv(config, qemu.Launch(Path("/r,1"), share, ENDS, WINDOW, **launch)))
 
 
 def test_a_restored_machine_has_a_private_memory_and_waits_for_its_state() -> None:
@@ -53,6 +54,11 @@ def test_a_booted_machine_writes_to_the_file_itself() -> None:
     assert "-incoming" not in line
 
 
+def test_the_window_is_shared_in_every_machine() -> None:
+    line = line_of(qemu.Config(X86_64))
+    assert f"id=window,size={qemu.WINDOW_SIZE},share=on,mem-path=/w " in line
+
+
 def test_a_machine_that_stays_listens_and_its_clock_is_real() -> None:
     line = line_of(qemu.Config(X86_64, clock=qemu.Clock.REAL), listening=True)
     assert "socket,id=qmp,fd=3,server=on,wait=off" in line
@@ -66,7 +72,7 @@ def test_kvm_has_the_hosts_processor_and_no_icount() -> None:
 
 
 def test_no_machine_has_a_network_a_disk_or_the_users_configuration() -> None:
-    words = qemu.argv(qemu.Config(X86_64), qemu.Launch(Path("/r"), False, ENDS))
+    words = qemu.argv(qemu.Config(X86_64), qemu.Launch(Path("/r"), False, ENDS, WINDOW))
     assert {"-nodefaults", "-no-user-config", "-sandbox"} <= set(words)
     assert not {"-netdev", "-nic", "-net", "-drive", "-blockdev", "-virtfs"} & set(words)
     assert words[words.index("-sandbox") + 1].startswith("on,")
@@ -216,7 +222,7 @@ def test_a_monitor_that_went_is_told(fake: tuple[Qmp, FakeQemu]) -> None:
 def test_a_link_tells_an_answer_from_a_halt_and_from_silence(fake: tuple[Qmp, FakeQemu]) -> None:
     qmp, peer = fake
     ours, theirs = socket.socketpair()
-    link = Link(Channel(ours), number=0, qmp=qmp, watch=None)
+    link = Link(Channel(ours), number=0, watch=Watch(qmp, None))
     theirs.send(pack(Op.LOG, b"log", 1) + HEADER.pack(2, Op.END, 8, 1) + b"ok")
     reply = link.request(Op.PING, timeout=5, stage="ping")
     assert (reply.end, reply.status, reply.value, reply.log) == (End.DONE, 8, b"ok", b"log")

@@ -25,6 +25,7 @@ __all__ = [
     "Assignment",
     "Parameter",
     "Value",
+    "as_text",
     "check",
     "parse_arguments",
     "parse_assignments",
@@ -298,7 +299,7 @@ def _text(parameter: Parameter, value: Value, module: str) -> str | None:
     if value is None:
         return None
     if isinstance(value, str | int | os.PathLike):
-        return _scalar(value)
+        return as_text(value)
     problem = None
     if not isinstance(value, Sequence) or isinstance(value, bytes | bytearray):
         problem = f"a {type(value).__name__} is no value for it"
@@ -312,6 +313,13 @@ def _text(parameter: Parameter, value: Value, module: str) -> str | None:
         problem = "commas separate the elements, and no element can have one"
     if problem:
         raise UsageError(f"{module}: parameter {parameter.name}: {problem}", evidence=[repr(value)])
+    return as_text(value)
+
+
+def as_text(value: Scalar | Sequence[Scalar]) -> str:
+    """A Python value as the kernel's parameters are written: True is 1, a list has commas."""
+    if isinstance(value, str | int | os.PathLike):
+        return _scalar(value)
     return ",".join(_scalar(each) for each in value)
 
 

@@ -17,6 +17,7 @@ from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout
 from lkm.vm.link import Link
 from lkm.vm.machine import Machine
 from lkm.vm.qmp import Qmp, QmpClosed
+from lkm.vm.watch import Watch
 from lkm.vm.wire import SESSIONS, Op
 
 if TYPE_CHECKING:
@@ -38,11 +39,16 @@ def attach(named: Named, *, with_monitor: bool = True) -> Machine:
     with contextlib.ExitStack() as stack, _gone(named):
         qmp = _monitor(named, stack)
         number, session = _session(named, stack)
-        watch = None
+        agent = mux = None
         if qmp and with_monitor:
-            watch = Channel(stack.enter_context(connected(named.home / "watch")))
+            agent = Channel(stack.enter_context(connected(named.home / "watch")))
+            mux = stack.enter_context(connected(named.home / "mux"))
+        window = os.open(named.home / "window", os.O_RDWR | os.O_CLOEXEC)
         kept = stack.pop_all()
-        link = Link(session, number=number, qmp=qmp, watch=watch, on_close=kept.close)
+        watch = Watch(qmp, agent)
+        link = Link(
+            session, number=number, watch=watch, mux=mux, window=window, on_close=kept.close
+        )
         return Machine(link, release=named.release)
 
 

@@ -11,6 +11,9 @@ from lkm.vm.wire import CHUNK, HEADER, Frame, Op, pack
 
 __all__ = ["Channel", "ChannelClosed", "ChannelTimeout"]
 
+_SLICE = 0.25
+"""Seconds."""
+
 
 class ChannelClosed(Exception):
     """The other end has gone, or spoke what is not a frame."""
@@ -23,8 +26,8 @@ class ChannelTimeout(Exception):
 class Channel:
     """Frames over a connected socket. Not for two threads at once.
 
-    `wake` are other descriptors that the wait must heed: when one is readable, `on_wake` is called with
-    it, and may raise to end the wait.
+    `wake` are other descriptors that the wait must heed: when one is readable, and now and then, since
+    another thread may have read it empty, `on_wake` is called, and may raise to end the wait.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -34,7 +37,7 @@ class Channel:
         self._out = bytearray()
         self._next_id = 1
         self.wake: tuple[int, ...] = ()
-        self.on_wake: Callable[[int], None] = lambda fd: None
+        self.on_wake: Callable[[], None] = lambda: None
 
     def fileno(self) -> int:
         """The socket's descriptor, for select."""
@@ -143,11 +146,10 @@ class Channel:
         poll.register(self._sock, select.POLLOUT | select.POLLIN if write else select.POLLIN)
         for fd in self.wake:
             poll.register(fd, select.POLLIN)
-        left = deadline - time.monotonic()
-        ready = dict(poll.poll(max(0.0, left) * 1000))
-        for fd in self.wake:
-            if fd in ready:
-                self.on_wake(fd)
-        if not ready and left <= 0:
+        left = max(0.0, deadline - time.monotonic())
+        ready = dict(poll.poll((min(left, _SLICE) if self.wake else left) * 1000))
+        if self.wake and (not ready or any(fd in ready for fd in self.wake)):
+            self.on_wake()
+        if not ready and time.monotonic() >= deadline:
             raise ChannelTimeout
         return bool(ready.get(self._sock.fileno(), 0) & select.POLLIN)

@@ -6,14 +6,15 @@ import functools
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from lkm import atomic, proc, sandbox
-from lkm.errors import MachineError
+from lkm.errors import BuildError, MachineError, UsageError
 from lkm.kernels.kernel import Toolchain
 from lkm.paths import cache_dir
 
-__all__ = ["agent_binary", "agent_identity", "busybox_binary"]
+__all__ = ["agent_binary", "agent_identity", "busybox_binary", "program"]
 
 _SOURCE = Path(__file__).parent / "agent"
 _FLAGS = ("-static", "-Os", "-Wall", "-s", "-std=gnu11")
@@ -46,6 +47,57 @@ def agent_binary(toolchain: Toolchain) -> Path:
                 Path(out, "agent").replace(binary)
     atomic.sweep(home)
     return binary
+
+
+def program(toolchain: Toolchain, source: Path, flags: Sequence[str] = ()) -> Path:
+    """A static program made of one .c file, named as that is without its suffix; kept by its content.
+
+    What it includes by `"name.h"` is looked for beside it. Raises UsageError for a file that is not there,
+    BuildError with the compiler's words.
+    """
+    try:
+        digest = hashlib.sha256(source.read_bytes())
+        for header in sorted(source.parent.glob("*.h")):
+            digest.update(header.name.encode() + b"\0" + header.read_bytes())
+    except OSError as error:
+        raise UsageError(f"cannot read {source}: {error.strerror}") from error
+    digest.update("\0".join((toolchain.identity, *flags)).encode())
+    home = cache_dir() / "programs" / digest.hexdigest()[:20]
+    binary = home / source.stem
+    if binary.exists():
+        return binary
+    with atomic.exclusive(home, source.name), atomic.making(home, source.name) as partial:
+        _compile_program(toolchain, source, flags, partial)
+    return binary
+
+
+def _compile_program(toolchain: Toolchain, source: Path, flags: Sequence[str], out: Path) -> None:
+    inside = f"/src/{source.name}"
+    command = [
+        toolchain.cc,
+        "-static",
+        "-O1",
+        "-g",
+        "-Wall",
+        "-o",
+        f"/out/{source.stem}",
+        inside,
+        *flags,
+    ]
+    binds = [
+        sandbox.Bind(out, "/out", writable=True),
+        sandbox.Bind(source.parent.absolute(), "/src"),
+    ]
+    done = proc.run(
+        sandbox.argv(toolchain.root, command, binds=binds), stage="compile", timeout=120
+    )
+    if done.returncode:
+        raise BuildError(
+            f"{source.name} does not compile",
+            argv=command,
+            returncode=done.returncode,
+            diagnostics=done.output.replace("/src/", f"{source.parent}/").splitlines(),
+        )
 
 
 def _compile(toolchain: Toolchain, out: Path) -> None:

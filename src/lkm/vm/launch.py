@@ -6,17 +6,21 @@ import contextlib
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from lkm import proc
+from lkm.errors import MachineError
 from lkm.vm import qemu
 from lkm.vm.channel import Channel
 from lkm.vm.link import Link
 from lkm.vm.qmp import Qmp
+from lkm.vm.watch import Watch
+from lkm.vm.wire import LOG_CHANNEL
 
-__all__ = ["Started", "load_state", "share_memory", "start"]
+__all__ = ["Started", "load_state", "save_state", "start", "until_loaded"]
 
 
 class Started:
@@ -28,13 +32,18 @@ class Started:
         socks: dict[str, socket.socket],
         stderr: BinaryIO,
         *,
+        window: int,
+        last_channel: int,
         paused: bool,
     ) -> None:
         self.paused = paused
         self.process = process
         self.stderr = stderr
+        self.window = window
+        self.last_channel = last_channel
         self.watch = Channel(socks["watch"])
         self.session = Channel(socks["session0"])
+        self.mux = socks["mux"]
         self.qmp = Qmp(socks["qmp"])
         self.handed_over = False
 
@@ -44,8 +53,10 @@ class Started:
         return Link(
             self.session,
             number=0,
-            qmp=self.qmp,
-            watch=self.watch,
+            watch=Watch(self.qmp, self.watch),
+            mux=self.mux,
+            window=self.window,
+            last_channel=self.last_channel,
             process=self.process,
             stderr=self.stderr,
             paused=self.paused,
@@ -53,42 +64,63 @@ class Started:
 
     def close(self) -> None:
         """End QEMU."""
-        for end in (self.session, self.watch, self.qmp):
+        for end in (self.session, self.watch, self.mux, self.qmp):
             end.close()
         proc.end(self.process)
         self.stderr.close()
+        os.close(self.window)
 
 
 @contextlib.contextmanager
 def start(
-    config: qemu.Config, ram: Path, *, boot: tuple[Path, Path] | None = None
+    config: qemu.Config,
+    ram: Path,
+    *,
+    boot: tuple[Path, Path] | None = None,
+    share: bool = False,
+    pass_fds: tuple[int, ...] = (),
+    last_channel: int = LOG_CHANNEL,
 ) -> Iterator[Started]:
     """Start QEMU; it is ended on leaving unless it was handed over to a Link.
 
     With `boot`, (image, initramfs), the guest boots and its memory is the file `ram`; without, it waits
-    for a state to load and has a private copy of the file.
+    for a state to load and has a private copy of the file, or with `share` the file itself. `pass_fds` are
+    open there too: a file without a name is one as /dev/fd/N. `last_channel` is the last one of its mux that
+    was in use when it was frozen.
     """
     ours: dict[str, socket.socket] = {}
     theirs: dict[str, socket.socket] = {}
-    for name in ("qmp", "watch", "session0"):
+    for name in ("qmp", "watch", "mux", "session0"):
         ours[name], theirs[name] = socket.socketpair()
     stderr = os.fdopen(os.memfd_create("qemu-stderr"), "r+b")
+    window = os.memfd_create("window")
     try:
+        os.truncate(window, qemu.WINDOW_SIZE)
         ends = {name: sock.fileno() for name, sock in theirs.items()}
         image, initramfs = boot or (None, None)
-        launch = qemu.Launch(ram, boot is not None, ends, image=image, initramfs=initramfs)
+        launch = qemu.Launch(
+            ram,
+            share or boot is not None,
+            ends,
+            Path(f"/dev/fd/{window}"),
+            image=image,
+            initramfs=initramfs,
+        )
         process = proc.popen(
-            qemu.argv(config, launch), stderr=stderr, pass_fds=tuple(ends.values())
+            qemu.argv(config, launch), stderr=stderr, pass_fds=(window, *ends.values(), *pass_fds)
         )
     except BaseException:
         for sock in ours.values():
             sock.close()
         stderr.close()
+        os.close(window)
         raise
     finally:
         for sock in theirs.values():
             sock.close()
-    started = Started(process, ours, stderr, paused=boot is None)
+    started = Started(
+        process, ours, stderr, window=window, last_channel=last_channel, paused=boot is None
+    )
     try:
         yield started
     finally:
@@ -96,17 +128,45 @@ def start(
             started.close()
 
 
-def share_memory(qmp: Qmp) -> None:
-    """Leave the memory, which is a file of its own, out of the migration stream."""
+def share_memory(qmp: Qmp, *, on: bool = True) -> None:
+    """Leave the memory, which is a file of its own, out of the migration stream, or have it in."""
     qmp.send(
         "migrate-set-capabilities",
-        capabilities=[{"capability": "x-ignore-shared", "state": True}],
+        capabilities=[{"capability": "x-ignore-shared", "state": on}],
     )
 
 
-def load_state(qmp: Qmp, state: Path) -> None:
+def load_state(qmp: Qmp, state: Path, *, with_memory: bool = False) -> None:
     """Tell QEMU to load a frozen state, without waiting; the guest goes on at `cont`."""
-    share_memory(qmp)
+    share_memory(qmp, on=not with_memory)
     with state.open("rb") as source:
         qmp.send("getfd", fd=source.fileno(), fdname="state")
     qmp.send("migrate-incoming", uri="fd:state")
+
+
+def until_loaded(qmp: Qmp, deadline: float) -> None:
+    """Wait until the state is loaded. A guest that was frozen while it stood still goes on only after that:
+
+    its run state is part of what is loaded (process_incoming_migration_bh(), migration/migration.c).
+    Raises MachineError, QmpClosed, QmpError, TimeoutError.
+    """
+    while (status := qmp.call("query-migrate", deadline=deadline).get("status")) != "completed":
+        if status == "failed":
+            raise MachineError("its state cannot be read", stage="restore")
+        time.sleep(0.002)
+
+
+def save_state(qmp: Qmp, fd: int, *, with_memory: bool = False, deadline: float) -> None:
+    """Stop the guest and write its devices' state, without or with its memory, to an open file.
+
+    Raises MachineError, QmpClosed, QmpError, TimeoutError.
+    """
+    share_memory(qmp, on=not with_memory)
+    # The default is 128 MiB/s (MAX_THROTTLE, migration/migration.c).
+    qmp.send("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
+    qmp.call("getfd", fd=fd, fdname="state", deadline=deadline)
+    qmp.call("migrate", uri="fd:state", deadline=deadline)
+    while (status := qmp.call("query-migrate", deadline=deadline).get("status")) != "completed":
+        if status == "failed" or time.monotonic() > deadline:
+            raise MachineError(f"migration {status}", stage="freeze")
+        time.sleep(0.005)

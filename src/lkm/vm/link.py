@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
+import socket
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from lkm import proc
 from lkm.end import End
 from lkm.errors import MachineError
 from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout
-from lkm.vm.qemu import CONSOLE_SIZE
-from lkm.vm.qmp import Qmp, QmpClosed, QmpError
-from lkm.vm.wire import Frame, Op
+from lkm.vm.qmp import QmpClosed
+from lkm.vm.watch import Watch
+from lkm.vm.wire import LOG_CHANNEL, Frame, Op
 
-__all__ = ["Link", "Reply"]
+if TYPE_CHECKING:
+    from lkm.vm.mux import Mux
 
-LAST_WORDS = 3.0
-"""How long, in seconds, a guest that fell silent is given for each thing it is asked."""
+__all__ = ["Link", "Reply", "collect"]
 
 
 @dataclass
@@ -55,7 +55,8 @@ class Link:
     """One session with a guest's agent, with QEMU's monitor and the agent's first process beside it.
 
     Not for two threads at once. A `paused` guest stands still until the first request. `process` is None
-    for a machine that somebody else owns; `qmp` and `watch` are None where another session has them.
+    for a machine that somebody else owns. `mux` is the socket of the agent's channels, where there is
+    one, `window` the file of the memory that is shared with the guest; both are closed with the link.
     """
 
     def __init__(
@@ -63,8 +64,10 @@ class Link:
         session: Channel,
         *,
         number: int,
-        qmp: Qmp | None,
-        watch: Channel | None,
+        watch: Watch,
+        mux: socket.socket | None = None,
+        window: int | None = None,
+        last_channel: int = LOG_CHANNEL,
         process: subprocess.Popen[bytes] | None = None,
         paused: bool = False,
         stderr: BinaryIO | None = None,
@@ -72,8 +75,11 @@ class Link:
     ) -> None:
         self._session = session
         self._number = number
-        self._qmp = qmp
-        self._watch = watch
+        self.watch = watch
+        self._mux_sock = mux
+        self.window = window
+        self._last_channel = last_channel
+        self._mux: Mux | None = None
         self._process = process
         self._stderr = stderr
         self._on_close = on_close
@@ -81,13 +87,24 @@ class Link:
         self._end: _Stopped | _Killed | None = None
         self._paused = paused
         self.dead = False
-        session.wake = tuple(end.fileno() for end in (qmp, watch) if end is not None)
+        session.wake = watch.filenos()
         session.on_wake = self._heed
 
     @property
     def session(self) -> Channel:
         """The control port itself, for a conversation that is not question and answer."""
         return self._session
+
+    @property
+    def mux(self) -> Mux:
+        """The agent's channels, for what goes on beside this session. Raises MachineError without them."""
+        if self._mux is None:
+            from lkm.vm.mux import Mux
+
+            if self._mux_sock is None:
+                raise MachineError("its channels are not to be had", stage="channel")
+            self._mux = Mux(self._mux_sock, self.watch, self.let_run, self._last_channel)
+        return self._mux
 
     @property
     def pid(self) -> int | None:
@@ -108,7 +125,7 @@ class Link:
     ) -> int:
         """Send a request (or more for one, by its id) without waiting; `finish` takes the answer."""
         try:
-            self._let_run()
+            self.let_run()
             return self._session.send(op, payload, deadline=deadline, request=request)
         except ChannelTimeout:
             return request
@@ -135,7 +152,7 @@ class Link:
             for frame in self._session.answers(request, deadline):
                 if on_frame:
                     on_frame(frame)
-                _collect(reply, frame)
+                collect(reply, frame)
         except _Stopped:
             reply.end = End.PANIC
         except _Killed:
@@ -153,9 +170,14 @@ class Link:
         if self._closed:
             return
         self._closed = True
-        for end in (self._session, self._watch, self._qmp):
-            if end is not None:
-                end.close()
+        if self._mux:
+            self._mux.close()
+        elif self._mux_sock:
+            self._mux_sock.close()
+        self._session.close()
+        self.watch.close()
+        if self.window is not None:
+            os.close(self.window)
         if self._process:
             proc.end(self._process)
         if self._stderr:
@@ -171,67 +193,32 @@ class Link:
 
     def console(self) -> bytes:
         """What the serial console holds now; empty where nobody can be asked."""
-        if self._qmp is None:
-            return b""
-        with contextlib.suppress(QmpClosed, QmpError, TimeoutError):
-            return self._qmp.console(CONSOLE_SIZE, deadline=time.monotonic() + LAST_WORDS)
-        return b""
+        return self.watch.console()
 
-    def _let_run(self) -> None:
-        # While the state is still being loaded QEMU takes this as a wish for later (qmp_cont()).
-        if self._paused and self._qmp is not None:
-            self._qmp.send("cont")
+    def let_run(self) -> None:
+        """Have a guest go on that stood still until its first request."""
+        if self._paused:
             self._paused = False
+            self.watch.let_run()
 
-    def _heed(self, fd: int) -> None:
-        if self._qmp is not None and fd == self._qmp.fileno():
-            self._qmp.read()
-            if event := self._qmp.event("SHUTDOWN"):
-                if not event["data"]["guest"]:
-                    raise QmpClosed(f"qemu was ended from outside: {event['data']['reason']}")
-                raise _Stopped
-            return
-        while self._watch is not None and (frame := self._watch.pending()):
-            if frame.op == Op.DIED and _died(frame) == self._number:
-                raise _Killed
+    def _heed(self) -> None:
+        self.watch.heed()
+        if self.watch.halted:
+            raise _Stopped
+        if self.watch.was_killed(self._number):
+            raise _Killed
 
     def _last_words(self, reply: Reply) -> None:
         """Collect what a guest that did not answer can still tell."""
-        if reply.end is not End.PANIC and self._ask_watch(reply):
+        hung = reply.end is End.HUNG
+        if reply.end is not End.PANIC and (words := self.watch.last_words(self._number, hung=hung)):
+            reply.log += words[0]
+            reply.stacks = words[1]
             return
-        if reply.end is End.HUNG:
-            self._interrupt()
+        if hung:
+            self.watch.interrupt()
         self.dead = True
         reply.console = self.console()
-
-    def _ask_watch(self, reply: Reply) -> bool:
-        if self._watch is None:
-            return False
-        deadline = time.monotonic() + LAST_WORDS
-        number = struct.pack("<I", self._number)
-        rest = Reply()
-        try:
-            for frame in self._watch.request(Op.KMSG, number, deadline=deadline):
-                _collect(rest, frame)
-            if reply.end is End.HUNG:
-                for frame in self._watch.request(Op.STACKS, deadline=deadline):
-                    _collect(rest, frame)
-        except (ChannelTimeout, ChannelClosed):
-            return False
-        reply.log += rest.log
-        mine = str(self._number).encode() + b"\0"
-        stacks = [data.removeprefix(mine) for data in rest.data if data.startswith(mine)]
-        reply.stacks = b"".join(stacks).decode(errors="replace")
-        return True
-
-    def _interrupt(self) -> None:
-        """Make a kernel that spins say where: an unknown NMI panics it, with its registers."""
-        if self._qmp is None:
-            return
-        deadline = time.monotonic() + LAST_WORDS
-        with contextlib.suppress(QmpClosed, QmpError, TimeoutError):
-            self._qmp.call("inject-nmi", deadline=deadline)
-            self._qmp.wait_event("SHUTDOWN", deadline=deadline)
 
     def _broken(self, stage: str, error: Exception) -> MachineError:
         self.dead = True
@@ -243,12 +230,8 @@ class Link:
         return MachineError(f"the machine has gone: {error}{ended}", stage=stage, console_tail=said)
 
 
-def _died(frame: Frame) -> int:
-    number: int = struct.unpack_from("<i", frame.payload)[0]
-    return number
-
-
-def _collect(reply: Reply, frame: Frame) -> None:
+def collect(reply: Reply, frame: Frame) -> None:
+    """Add what a frame carries to the answer."""
     if frame.op == Op.LOG:
         reply.log += frame.payload
     elif frame.op == Op.DATA:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from lkm.end import End
-from lkm.errors import KernelProblem, MachineError, StateError, errno_name
+from lkm.errors import (
+    KernelProblem,
+    LkmError,
+    MachineError,
+    ModuleFailure,
+    StateError,
+)
 from lkm.log import Record, lost, merge, parse_console, parse_kmsg
 from lkm.machine import (
     DEFAULT_TIMEOUT,
@@ -25,16 +34,17 @@ from lkm.machine import (
 )
 from lkm.vm.channel import ChannelClosed, ChannelTimeout
 from lkm.vm.link import Link, Reply
-from lkm.vm.wire import Op
+from lkm.vm.qemu import WINDOW_SIZE
+from lkm.vm.wire import MARK, Op
+
+if TYPE_CHECKING:
+    from lkm.vm.kernel_log import KernelLog
 
 __all__ = ["Machine", "records_of"]
 
-MARK = "lkm-agent: mark"
-"""What the agent writes to the log to close an open line; it is left out of every log."""
-
 
 class Machine:
-    """A guest to load modules on, by the contract of `lkm.machine.Machine`."""
+    """A guest to load modules on, by the contract of `lkm.machine.Machine`. Threads take turns."""
 
     options: tuple[str, ...] = ()
     way_out = "lkm down"
@@ -52,6 +62,11 @@ class Machine:
         self._restored_from = restored_from
         self._link = link
         self._state = MachineState.RUNNING
+        self._lock = threading.RLock()
+        self._kernel_log: KernelLog | None = None
+        self._reported = 0
+        self._window: mmap.mmap | None = None
+        self._window_lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -70,13 +85,21 @@ class Machine:
         return self._state
 
     @property
+    def is_running(self) -> bool:
+        """Whether it can be used now."""
+        return self._state is MachineState.RUNNING
+
+    @property
     def link(self) -> Link:
         """The session, for a conversation that is not question and answer."""
-        self._require_running()
+        self.require_running()
         return self._link
 
     def close(self) -> None:
         """End the machine, or leave it where somebody else owns it. Can be called twice."""
+        if self._window is not None:
+            self._window.close()
+            self._window = None
         self._link.close()
         self._state = MachineState.CLOSED
 
@@ -102,7 +125,7 @@ class Machine:
 
     def parameters(self, name: str) -> dict[str, ParameterFile]:
         """What /sys/module/NAME/parameters holds, sorted by name; empty where there is nothing."""
-        reply = self._ask(Op.PARAMS, os.fsencode(name) + b"\0", "param")
+        reply = self.ask(Op.PARAMS, os.fsencode(name) + b"\0", "param")
         files: dict[str, ParameterFile] = {}
         for data in reply.data:
             mode, unread = struct.unpack_from("<II", data)
@@ -113,16 +136,16 @@ class Machine:
 
     def read(self, path: str) -> bytes:
         """A guest file's bytes. Raises OSError with the guest's errno."""
-        return b"".join(self._ask(Op.READ, os.fsencode(path) + b"\0", "read", path).data)
+        return b"".join(self.ask(Op.READ, os.fsencode(path) + b"\0", "read", path).data)
 
     def write(self, path: str, data: bytes, *, flags: int = os.O_WRONLY, mode: int = 0o644) -> None:
         """Write to a guest file with one write(2). Raises OSError with the guest's errno."""
         payload = struct.pack("<II", flags, mode) + os.fsencode(path) + b"\0" + data
-        self._ask(Op.WRITE, payload, "write", path)
+        self.ask(Op.WRITE, payload, "write", path)
 
     def list_dir(self, path: str) -> list[tuple[str, str]]:
         """(type as in `ls -l`, name) of a guest directory's entries, sorted by name."""
-        reply = self._ask(Op.LIST, os.fsencode(path) + b"\0", "list", path)
+        reply = self.ask(Op.LIST, os.fsencode(path) + b"\0", "list", path)
         names = (os.fsdecode(data.rstrip(b"\0")) for data in reply.data)
         return sorted(((name[0], name[2:]) for name in names), key=lambda entry: entry[1])
 
@@ -135,7 +158,7 @@ class Machine:
 
     def log(self, *, whole: bool = False) -> list[Record]:
         """The records that are new to this session, or with `whole` all that the guest still has."""
-        reply = self._ask(Op.KMSG, struct.pack("<I", 1 if whole else 0), "dmesg")
+        reply = self.ask(Op.KMSG, struct.pack("<I", 1 if whole else 0), "dmesg")
         return records_of(reply)
 
     def follow(self) -> Iterator[Record]:
@@ -155,7 +178,7 @@ class Machine:
 
     def refresh(self) -> None:
         """Set the wall clock, and give the random pool what no other restored machine has."""
-        self._ask(Op.CLOCK, struct.pack("<Q", time.time_ns()) + os.urandom(32), "clock")
+        self.ask(Op.CLOCK, struct.pack("<Q", time.time_ns()) + os.urandom(32), "clock")
 
     def ping(self) -> None:
         """Come back when the agent has answered.
@@ -165,7 +188,7 @@ class Machine:
         """
         origin = self._restored_from
         if origin is None:
-            self._ask(Op.PING, b"", "ping")
+            self.ask(Op.PING, b"", "ping")
             return
         try:
             reply = self._request(Op.PING, b"", None, "restore")
@@ -175,6 +198,61 @@ class Machine:
         except MachineError as error:
             error.hint = f"rm -r {origin}; it is made anew then"
             raise
+
+    @property
+    def kernel_log(self) -> KernelLog:
+        """All that the kernel has printed since the machine was restored."""
+        if self._kernel_log is None:
+            from lkm.vm.kernel_log import KernelLog
+
+            self._kernel_log = KernelLog(self.link)
+        return self._kernel_log
+
+    @contextlib.contextmanager
+    def window(self) -> Iterator[memoryview]:
+        """The memory that is shared with the guest, for one at a time."""
+        with self._window_lock:
+            if self._window is None:
+                if self.link.window is None:
+                    raise MachineError("it shares no memory", stage="window")
+                self._window = mmap.mmap(self.link.window, WINDOW_SIZE)
+            with memoryview(self._window) as view:
+                yield view
+
+    def died(self, doing: str) -> LkmError | None:
+        """The error for a guest that halted meanwhile, by what its kernel said; None for one that did not."""
+        if not self._link.watch.halted:
+            return None
+        if self._state is MachineState.RUNNING:
+            self._state = MachineState.DEAD
+            self.kernel_log.end(self._link.console())
+        from lkm.problems import find
+
+        records = self.kernel_log.records
+        tail = [record.text for record in records[-12:]]
+        if found := find(records):
+            return KernelProblem(found[-1], log=tail)
+        return ModuleFailure(f"{doing}: the guest halted or rebooted", evidence=tail)
+
+    def new_problem(self) -> KernelProblem | None:
+        """The first problem that the kernel has reported since this was asked last, if there is one."""
+        from lkm.problems import find
+        from lkm.vm.calls import FAILURES
+
+        log = self.kernel_log
+        with contextlib.suppress(*FAILURES):
+            log.refresh()
+        new = [each for each in find(log.records) if each.records[0] >= self._reported]
+        self._reported = len(log.records)
+        if not new:
+            return None
+        return KernelProblem(
+            new[0], log=[each.text for each in log.records[slice(*new[0].records)]]
+        )
+
+    def interrupt(self) -> None:
+        """Have a guest that does not answer say where it spins, which ends it."""
+        self._link.watch.interrupt()
 
     def _act(self, op: Op, payload: bytes, timeout: float | None, stage: str) -> Outcome:
         started = time.monotonic()
@@ -193,23 +271,26 @@ class Machine:
             lost(parse_kmsg(reply.log)),
         )
 
-    def _ask(self, op: Op, payload: bytes, stage: str, path: str | None = None) -> Reply:
+    def ask(self, op: Op, payload: bytes, stage: str, path: str | None = None) -> Reply:
+        """The agent's answer to a request of the session. Raises OSError with the guest's errno."""
         reply = self._request(op, payload, None, stage)
         if reply.end is not End.DONE:
             raise self._died(reply, stage)
         if reply.status:
-            raise OSError(reply.status, errno_name(reply.status), path)
+            raise OSError(reply.status, os.strerror(reply.status), path)
         return reply
 
     def _request(self, op: Op, payload: bytes, timeout: float | None, stage: str) -> Reply:
-        self._require_running()
-        self._restored_from = None
-        reply = self._link.request(op, payload, timeout=timeout or self.timeout, stage=stage)
-        if self._link.dead or reply.end is End.HUNG:
-            self._state = MachineState.DEAD
-        return reply
+        with self._lock:
+            self.require_running()
+            self._restored_from = None
+            reply = self._link.request(op, payload, timeout=timeout or self.timeout, stage=stage)
+            if self._link.dead or reply.end is End.HUNG:
+                self._state = MachineState.DEAD
+            return reply
 
-    def _require_running(self) -> None:
+    def require_running(self) -> None:
+        """Raise StateError when it cannot be used."""
         if self._state is not MachineState.RUNNING:
             raise StateError(
                 "the machine",

@@ -27,7 +27,7 @@ from lkm.paths import runtime_dir
 from lkm.vm import qemu
 from lkm.vm.attach import connected, resynchronised
 from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout
-from lkm.vm.launch import load_state
+from lkm.vm.launch import load_state, until_loaded
 from lkm.vm.qmp import Qmp, QmpClosed, QmpError
 from lkm.vm.snapshot import Snapshot
 from lkm.vm.wire import Op
@@ -124,11 +124,14 @@ def _start(home: Path, snapshot: Snapshot, kernel: str) -> Named:
         stack.callback(os.close, gate)
         opened = stack.enter_context(open(go, "wb", buffering=0))
         ends = {name: sock.fileno() for name, sock in listeners.items()}
-        launch = qemu.Launch(snapshot.ram, share=False, chardevs=ends, listening=True)
+        window = home / "window"
+        window.touch(mode=0o600)
+        os.truncate(window, qemu.WINDOW_SIZE)
+        launch = qemu.Launch(snapshot.ram, False, ends, window, listening=True)
         process = proc.popen(
             [*_GATED, str(gate), *qemu.argv(snapshot.config, launch)],
             stderr=log,
-            pass_fds=(gate, *ends.values()),
+            pass_fds=(gate, *ends.values(), *snapshot.fds),
             outlives_us=True,
         )
         ending = stack.enter_context(contextlib.ExitStack())
@@ -167,6 +170,8 @@ def _wake(home: Path, snapshot: Snapshot, process: subprocess.Popen[bytes]) -> N
         with connected(home / "qmp") as sock:
             qmp = Qmp(sock)
             load_state(qmp, snapshot.state)
+            if snapshot.fds:
+                until_loaded(qmp, time.monotonic() + START_LIMIT)
             qmp.send("cont")
             qmp.call("query-status", deadline=time.monotonic() + START_LIMIT)
             with connected(home / "session0") as session:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CHARDEVS",
     "CONSOLE_SIZE",
+    "WINDOW_SIZE",
     "Accel",
     "Clock",
     "Config",
@@ -32,8 +33,14 @@ __all__ = [
 CONSOLE_SIZE = 1 << 20
 """How much of the end of the console is kept, in bytes."""
 
-CHARDEVS = ("qmp", "watch", *(f"session{i}" for i in range(SESSIONS)))
-"""The ways into a machine: QEMU's monitor, the agent's first process, its sessions."""
+WINDOW_SIZE = 1 << 22
+"""How much memory host and guest share, in bytes: what is put and got in bulk goes through it."""
+
+WINDOW_ADDRESS = 0x100000000
+"""Where the guest sees it: above its own memory, so that the kernel takes no notice of it."""
+
+CHARDEVS = ("qmp", "watch", "mux", *(f"session{i}" for i in range(SESSIONS)))
+"""The ways into a machine: QEMU's monitor, the agent's first process, its channels, its sessions."""
 
 
 class Accel(StrEnum):
@@ -85,13 +92,15 @@ class Launch:
     A guest that is to be restored stands still until the monitor says `cont`.
 
     `chardevs` maps a name of CHARDEVS to a descriptor: of a connected socket, or with `listening` of one
-    that QEMU is to accept on; what is not named leads nowhere. `share` makes the guest write to the RAM
+    that QEMU is to accept on; what is not named leads nowhere. `window` is a file of WINDOW_SIZE bytes that
+    the guest sees as memory of a PCI device. `share` makes the guest write to the RAM
     file itself.
     """
 
     ram: Path
     share: bool
     chardevs: Mapping[str, int]
+    window: Path
     listening: bool = False
     image: Path | None = None
     initramfs: Path | None = None
@@ -107,6 +116,7 @@ def cmdline(config: Config) -> str:
     words = [
         "console=ttyS0", "loglevel=8", "printk.time=1", "printk.devkmsg=on", "log_buf_len=1M", "panic=-1",
         "unknown_nmi_panic=1", "nokaslr", "rcupdate.rcu_expedited=1", "random.trust_cpu=on",
+        "swiotlb=noforce", f"lkm_window={WINDOW_SIZE}@{WINDOW_ADDRESS}",
     ]  # fmt: skip
     return " ".join([*words, config.append]).strip()
 
@@ -117,16 +127,22 @@ def argv(config: Config, launch: Launch) -> list[str]:
         f"qemu-system-{config.arch.name}", "-name", "lkm", "-nodefaults", "-no-user-config", "-display", "none",
         "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
         "-action", "reboot=shutdown,shutdown=pause",
-        "-M", "q35,memory-backend=mem", "-m", f"{config.memory_mib}M", "-smp", str(config.cpus),
+        "-M", "q35,memory-backend=mem", "-m", f"{config.memory_mib}M,maxmem={config.memory_mib + 1024}M",
+        "-smp", str(config.cpus),
         "-object", f"memory-backend-file,id=mem,size={config.memory_mib}M,mem-path={_escaped(launch.ram)},"
         f"share={'on' if launch.share else 'off'}",
         *_accel(config),
+    ]  # fmt: skip
+    line += [
+        "-object",
+        f"memory-backend-file,id=window,size={WINDOW_SIZE},share=on,mem-path={_escaped(launch.window)}",
+        "-device", f"virtio-pmem-pci,memdev=window,memaddr={WINDOW_ADDRESS:#x}",
     ]  # fmt: skip
     line += [*_chardev("qmp", launch), "-mon", "chardev=qmp,mode=control"]
     line += ["-chardev", f"ringbuf,id=console,size={CONSOLE_SIZE}", "-serial", "chardev:console"]
     line += ["-device", f"virtio-serial-pci,id=ports,max_ports={len(CHARDEVS) + 1}"]
     for number, name in enumerate(CHARDEVS[1:], start=1):
-        port = "lkm.watch" if name == "watch" else f"lkm.{name.removeprefix('session')}"
+        port = f"lkm.{name.removeprefix('session')}"
         line += _chardev(name, launch)
         line += ["-device", f"virtserialport,bus=ports.0,nr={number},chardev={name},name={port}"]
     if launch.image and launch.initramfs:

@@ -24,12 +24,12 @@ from lkm.kernels.kernel import Kernel
 from lkm.paths import cache_dir
 from lkm.progress import SILENT, Progress
 from lkm.vm import guest, initramfs, qemu
-from lkm.vm.channel import ChannelClosed, ChannelTimeout
+from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout
 from lkm.vm.config_check import boot_module_names, kernel_config
-from lkm.vm.launch import Started, load_state, share_memory, start
+from lkm.vm.launch import Started, load_state, save_state, start, until_loaded
 from lkm.vm.link import Link
 from lkm.vm.qmp import QmpClosed, QmpError
-from lkm.vm.wire import PROTOCOL, Op
+from lkm.vm.wire import LOG_CHANNEL, PROTOCOL, Op
 
 __all__ = [
     "BOOT_LIMIT",
@@ -46,6 +46,7 @@ __all__ = [
 FORMAT = 2
 BOOT_LIMIT = 180.0
 """How long a kernel may take to boot, in seconds of wall time."""
+_LOAD_LIMIT = 30.0
 _FULL = 1 << 20
 """A disk with fewer bytes free is full: the page that did not fit is why QEMU died."""
 SETTLE = 0.3
@@ -54,21 +55,26 @@ SETTLE = 0.3
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A frozen machine on this disk."""
+    """A frozen machine on this disk.
+
+    One without a name has its files open as `fds`: the memory, the state.
+    """
 
     path: Path
     config: qemu.Config
     release: str
+    fds: tuple[int, ...] = ()
+    last_channel: int = LOG_CHANNEL
 
     @property
     def ram(self) -> Path:
         """The guest's memory."""
-        return self.path / "ram"
+        return Path(f"/dev/fd/{self.fds[0]}") if self.fds else self.path / "ram"
 
     @property
     def state(self) -> Path:
         """The state of its devices and processors."""
-        return self.path / "state"
+        return Path(f"/dev/fd/{self.fds[1]}") if self.fds else self.path / "state"
 
 
 def snapshots_dir() -> Path:
@@ -88,7 +94,7 @@ def _facts(kernel: Kernel, config: qemu.Config) -> dict[str, Any]:
         "agent": guest.agent_identity(),
         "toolchain": kernel.toolchain.identity,
         "qemu": qemu.identity(config),
-        "argv": qemu.argv(config, qemu.Launch(Path("ram"), share=True, chardevs={})),
+        "argv": qemu.argv(config, qemu.Launch(Path("ram"), True, {}, Path("window"))),
         "cmdline": qemu.cmdline(config),
         "config": config.to_dict(),
         **({"rootfs": config.rootfs.identity} if config.rootfs else {}),
@@ -150,9 +156,23 @@ def restore(snapshot: Snapshot) -> Link:
 
     It ends with the link, or with this process.
     """
-    with start(snapshot.config, snapshot.ram) as started:
+    with start(
+        snapshot.config,
+        snapshot.ram,
+        pass_fds=snapshot.fds,
+        last_channel=snapshot.last_channel,
+    ) as started:
         load_state(started.qmp, snapshot.state)
+        if snapshot.fds:
+            _wait_for(started)
         return started.link()
+
+
+def _wait_for(started: Started) -> None:
+    try:
+        until_loaded(started.qmp, time.monotonic() + _LOAD_LIMIT)
+    except (QmpClosed, QmpError, TimeoutError) as error:
+        raise MachineError(str(error) or "qemu does not answer", stage="restore") from error
 
 
 def remove(release: str) -> int:
@@ -283,27 +303,23 @@ def _warm_up(started: Started) -> None:
             (Op.UNLOAD, b"lkm_none\0"),
             (Op.PARAMS, b"lkm_none\0"),
             (Op.KMSG, bytes(4)),
+            (Op.STAT, bytes(4) + b"/\0"),
         ):
             for _ in started.session.request(op, payload, deadline=deadline):
                 pass
+        channels = Channel(started.mux)
+        request = LOG_CHANNEL << 16 | 1
+        channels.send(Op.KMSG, bytes(4), deadline=deadline, request=request)
+        for _ in channels.answers(request, deadline):
+            pass
     except (ChannelClosed, ChannelTimeout) as error:
         raise _boot_failed(started, f"the agent does not answer ({error})") from error
 
 
 def _freeze(started: Started, state: Path) -> None:
-    deadline = time.monotonic() + 60
     try:
-        share_memory(started.qmp)
         with state.open("wb") as out:
-            started.qmp.call("getfd", fd=out.fileno(), fdname="state", deadline=deadline)
-            started.qmp.call("migrate", uri="fd:state", deadline=deadline)
-            while True:
-                status = started.qmp.call("query-migrate", deadline=deadline).get("status")
-                if status == "completed":
-                    return
-                if status == "failed" or time.monotonic() > deadline:
-                    raise MachineError(f"migration {status}", stage="freeze")
-                time.sleep(0.005)
+            save_state(started.qmp, out.fileno(), deadline=time.monotonic() + 60)
     except (QmpClosed, QmpError, TimeoutError) as error:
         raise MachineError(str(error) or "qemu does not answer", stage="freeze") from error
 

@@ -6,13 +6,20 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
-__all__ = ["CHUNK", "HEADER", "PROTOCOL", "SESSIONS", "Frame", "Op", "pack"]
+__all__ = ["CHUNK", "HEADER", "LOG_CHANNEL", "MARK", "PROTOCOL", "SESSIONS", "Frame", "Op", "pack"]
 
-PROTOCOL = 1
+PROTOCOL = 2
 SESSIONS = 4
 """How many control ports the agent serves, each by a process of its own."""
-CHUNK = 32768
+CHUNK = 32768 - 12
 """The longest payload that the guest sends in one frame, in bytes."""
+
+LOG_CHANNEL = 1
+"""The mux's first channel is about the log: its process is there when a machine is frozen, so that to it only
+what comes later is new."""
+
+MARK = "lkm-agent: mark"
+"""What the agent writes to the log to close an open line; it is left out of every log."""
 
 HEADER = struct.Struct("<IHhI")
 
@@ -32,16 +39,35 @@ class Op(IntEnum):
     PARAMS = 10
     STACKS = 11
     POWEROFF = 12
+    STAT = 13
+    READLINK = 14
+    CHANGE = 15
+    OPEN = 16
+    FILE_CLOSE = 17
+    FILE_READ = 18
+    FILE_WRITE = 19
+    SEEK = 20
+    IOCTL = 21
+    POLL = 22
+    MAP = 23
+    UNMAP = 24
+    PEEK = 25
+    POKE = 26
+    PUT = 27
+    GET = 28
     STDIN = 32
     STDIN_EOF = 33
     SIGNAL = 34
     WINSIZE = 35
     STOP = 36
+    CLOSE = 37
     DATA = 64
     LOG = 65
     STDOUT = 66
     STDERR = 67
     END = 68
+    STARTED = 69
+    TAKEN = 70
     HELLO = 96
     DIED = 97
 

@@ -6,10 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define AGENT_PROTOCOL 1
+#define AGENT_PROTOCOL 2
 #define AGENT_SESSIONS 4
 #define FRAME_MAX (256u << 20)
-#define CHUNK 32768
+/* A frame is one write, and a port sends one write of at most 32 KiB whole (port_fops_write()). */
+#define CHUNK (32768 - 12)
 
 enum op {
 	/* requests */
@@ -25,6 +26,22 @@ enum op {
 	OP_PARAMS,
 	OP_STACKS,
 	OP_POWEROFF,
+	OP_STAT,
+	OP_READLINK,
+	OP_CHANGE,
+	OP_OPEN,
+	OP_FILE_CLOSE,
+	OP_FILE_READ,
+	OP_FILE_WRITE,
+	OP_SEEK,
+	OP_IOCTL,
+	OP_POLL,
+	OP_MAP,
+	OP_UNMAP,
+	OP_PEEK,
+	OP_POKE,
+	OP_PUT,
+	OP_GET,
 	OP_REQUESTS_END,
 	/* while a program or a follow runs, from the host */
 	OP_STDIN = 32,
@@ -32,13 +49,16 @@ enum op {
 	OP_SIGNAL,
 	OP_WINSIZE,
 	OP_STOP,
+	OP_CLOSE, /* of a channel */
 	/* from the guest: any number of these, then one OP_END */
 	OP_DATA = 64,
 	OP_LOG,
 	OP_STDOUT,
 	OP_STDERR,
 	OP_END,
-	/* from the guest, unasked, on the first port */
+	OP_STARTED, /* a program, with its pid */
+	OP_TAKEN, /* what came by OP_STDIN; only then more may come */
+	/* from the guest, unasked: on the first port, OP_DIED also for a channel */
 	OP_HELLO = 96,
 	OP_DIED,
 };
@@ -52,6 +72,7 @@ struct frame {
 
 struct session {
 	int port;
+	int from; /* where requests come from: the port, or for a channel its socket */
 	int kmsg; /* this session's own position in the log */
 	struct frame req;
 	unsigned char *payload; /* req.len bytes and a NUL */
@@ -81,5 +102,18 @@ void session_serve(int port, int kmsg) __attribute__((noreturn));
 int session_send(struct session *s, uint16_t op, const void *data, size_t len);
 int session_end(struct session *s, int status, const void *data, size_t len);
 int session_interrupted(struct session *s, const struct frame *f, unsigned char *payload);
+int session_answer(struct session *s);
+
+/* mux.c */
+void mux_serve(int port, int kmsg) __attribute__((noreturn));
+
+/* window.c */
+extern unsigned char *window;
+extern size_t window_len;
+void window_open(void);
+
+/* file.c, path.c */
+int file_answer(struct session *s);
+int path_answer(struct session *s);
 
 #endif

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,13 +22,23 @@ struct winsize_wire {
 	uint16_t rows, cols;
 };
 
+/* How a program is wanted. Payload: this head, cwd\0, argv\0..., env\0... */
+struct wanted {
+	struct {
+		uint32_t flags, argc, envc, uid, gid;
+		struct winsize_wire size;
+	} head;
+	const char *cwd;
+	char **argv, **env;
+};
+
 struct program {
 	pid_t pid;
 	int in, out, err; /* on a terminal all three are its master */
 	int pty;
-	/* What the host sent and the program has not taken; nothing more is read from the port meanwhile. */
-	const unsigned char *feed;
-	size_t left;
+	/* What the host sent and the program has not taken; the host sends no more until it is told. */
+	unsigned char input[CHUNK];
+	size_t fed, left;
 };
 
 static void close_if(int *fd)
@@ -56,7 +67,7 @@ static char **split(char **at, const char *end, size_t count)
 	return into;
 }
 
-static void child(char **argv, char **env, const char *cwd, int in, int out, int err, int pty)
+static void child(const struct wanted *want, int in, int out, int err, int pty)
 {
 	sigset_t none;
 
@@ -69,13 +80,14 @@ static void child(char **argv, char **env, const char *cwd, int in, int out, int
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
-	if (*cwd && chdir(cwd)) {
-		dprintf(2, "%s: %s\n", cwd, strerror(errno));
+	if (setgroups(0, NULL) || setgid(want->head.gid) || setuid(want->head.uid) ||
+	    (*want->cwd && chdir(want->cwd))) {
+		dprintf(2, "%s: %s\n", want->cwd, strerror(errno));
 		_exit(127);
 	}
-	environ = env;
-	execvp(argv[0], argv);
-	dprintf(2, "%s: %s\n", argv[0], strerror(errno));
+	environ = want->env;
+	execvp(want->argv[0], want->argv);
+	dprintf(2, "%s: %s\n", want->argv[0], strerror(errno));
 	_exit(errno == ENOENT ? 127 : 126);
 }
 
@@ -93,13 +105,12 @@ static int open_terminal(struct program *p, int *slave, const struct winsize_wir
 	return *slave < 0 ? -1 : 0;
 }
 
-static int launch(struct program *p, char **argv, char **env, const char *cwd,
-		  const struct winsize_wire *size)
+static int launch(struct program *p, const struct wanted *want)
 {
 	int in[2] = { -1, -1 }, out[2] = { -1, -1 }, err[2] = { -1, -1 }, slave = -1, failed = 0;
 
 	if (p->pty) {
-		if (open_terminal(p, &slave, size))
+		if (open_terminal(p, &slave, &want->head.size))
 			return -1;
 	} else {
 		if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(err, O_CLOEXEC))
@@ -111,8 +122,8 @@ static int launch(struct program *p, char **argv, char **env, const char *cwd,
 	p->pid = fork();
 	if (p->pid == 0) {
 		if (p->pty)
-			child(argv, env, cwd, slave, slave, slave, 1);
-		child(argv, env, cwd, in[0], out[1], err[1], 0);
+			child(want, slave, slave, slave, 1);
+		child(want, in[0], out[1], err[1], 0);
 	}
 	failed = p->pid < 0;
 	fcntl(p->in, F_SETFL, O_NONBLOCK);
@@ -131,26 +142,24 @@ static void resize(struct program *p, const struct winsize_wire *size)
 }
 
 /* Give the program what it will take of its input. One that has closed it gets no more. */
-static void feed(struct program *p)
+static int feed(struct session *s, struct program *p)
 {
-	ssize_t n = write(p->in, p->feed, p->left);
+	ssize_t n = write(p->in, p->input + p->fed, p->left);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n < 0) {
-		p->left = 0;
-		return;
-	}
-	p->feed += n;
+		return 0;
+	if (n < 0)
+		n = p->left;
+	p->fed += n;
 	p->left -= n;
+	return p->left ? 0 : session_send(s, OP_TAKEN, NULL, 0);
 }
 
 static void end_input(struct program *p)
 {
-	static const unsigned char eof = 4;
-
 	if (p->pty) {
-		p->feed = &eof;
+		p->input[0] = 4; /* ^D */
+		p->fed = 0;
 		p->left = 1;
 	} else {
 		close_if(&p->in);
@@ -172,13 +181,16 @@ static int heed_host(struct session *s, struct program *p)
 	struct frame f;
 	int sig;
 
-	if (port_recv(s->port, &f, &data))
+	if (port_recv(s->from, &f, &data))
 		return -1;
 	switch (f.op) {
 	case OP_STDIN:
-		p->feed = data;
+		if (p->left || f.len > sizeof(p->input))
+			return -1;
+		memcpy(p->input, data, f.len);
+		p->fed = 0;
 		p->left = p->in < 0 ? 0 : f.len;
-		return 0;
+		return p->left ? 0 : session_send(s, OP_TAKEN, NULL, 0);
 	case OP_STDIN_EOF:
 		end_input(p);
 		return 0;
@@ -222,7 +234,7 @@ static int pump(struct session *s, struct program *p, int *status)
 		struct pollfd f[4] = {
 			{ .fd = out, .events = POLLIN },
 			{ .fd = err, .events = POLLIN },
-			{ .fd = ended ? -1 : s->port, .events = p->left ? 0 : POLLIN },
+			{ .fd = ended ? -1 : s->from, .events = POLLIN },
 			{ .fd = p->left && !ended ? p->in : -1, .events = POLLOUT },
 		};
 		/* Its last close comes a moment before its end. */
@@ -234,9 +246,7 @@ static int pump(struct session *s, struct program *p, int *status)
 			return -1;
 		if (f[1].revents && forward(s, &err, OP_STDERR))
 			return -1;
-		if (f[3].revents)
-			feed(p);
-		if (f[2].revents && p->left)
+		if (f[3].revents && feed(s, p))
 			return -1;
 		if (f[2].revents && heed_host(s, p))
 			return -1;
@@ -267,51 +277,53 @@ static void close_all(struct program *p)
 }
 
 /* Run it, and tell how it ended; -1 when the host cannot be told. */
-static int run_program(struct session *s, struct program *p, char **argv, char **env, const char *cwd,
-		       const struct winsize_wire *size)
+static int run_program(struct session *s, const struct wanted *want)
 {
+	static struct program p;
 	int status = 0, broken;
-	int32_t code;
+	int32_t code, pid;
 
-	if (launch(p, argv, env, cwd, size)) {
+	p = (struct program){ .pid = -1, .in = -1, .out = -1, .err = -1, .pty = want->head.flags & EXEC_PTY };
+	if (launch(&p, want)) {
 		status = errno;
-		close_all(p);
+		close_all(&p);
 		return session_end(s, status, NULL, 0);
 	}
-	broken = pump(s, p, &status);
+	pid = p.pid;
+	broken = session_send(s, OP_STARTED, &pid, sizeof(pid)) || pump(s, &p, &status);
 	if (broken)
-		give_up(p);
-	close_all(p);
+		give_up(&p);
+	close_all(&p);
 	if (broken)
 		return s->again ? 0 : -1;
 	code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 	return session_end(s, 0, &code, sizeof(code));
 }
 
-/* Payload: u32 flags, u32 argc, u32 envc, rows, cols, cwd\0, argv\0..., env\0... */
 int exec_serve(struct session *s)
 {
-	struct program p = { .pid = -1, .in = -1, .out = -1, .err = -1 };
-	struct winsize_wire size;
-	uint32_t head[3];
-	char *at = (char *)s->payload + sizeof(head) + sizeof(size);
-	char *end = (char *)s->payload + s->req.len, **argv, **env;
-	const char *cwd = at;
+	struct wanted want;
+	char *at = (char *)s->payload + sizeof(want.head);
+	char *end = (char *)s->payload + s->req.len;
+	sigset_t closing;
 	int broken;
 
-	if (s->req.len < sizeof(head) + sizeof(size) + 2)
+	if (s->req.len < sizeof(want.head) + 2)
 		return session_end(s, EPROTO, NULL, 0);
-	memcpy(head, s->payload, sizeof(head));
-	memcpy(&size, s->payload + sizeof(head), sizeof(size));
-	p.pty = head[0] & EXEC_PTY;
-	at += strlen(cwd) + 1;
-	argv = split(&at, end, head[1]);
-	env = split(&at, end, head[2]);
-	if (argv && env && argv[0])
-		broken = run_program(s, &p, argv, env, cwd, &size);
+	/* A channel that is closed hears the end of its socket here, and ends the program first. */
+	sigemptyset(&closing);
+	sigaddset(&closing, SIGTERM);
+	sigprocmask(SIG_BLOCK, &closing, NULL);
+	memcpy(&want.head, s->payload, sizeof(want.head));
+	want.cwd = at;
+	at += strlen(want.cwd) + 1;
+	want.argv = split(&at, end, want.head.argc);
+	want.env = split(&at, end, want.head.envc);
+	if (want.argv && want.env && want.argv[0])
+		broken = run_program(s, &want);
 	else
 		broken = session_end(s, EINVAL, NULL, 0);
-	free(argv);
-	free(env);
+	free(want.argv);
+	free(want.env);
 	return broken;
 }

@@ -81,7 +81,7 @@ int kmsg_follow(struct session *s)
 {
 	struct pollfd p[2] = {
 		{ .fd = s->kmsg, .events = POLLIN },
-		{ .fd = s->port, .events = POLLIN },
+		{ .fd = s->from, .events = POLLIN },
 	};
 	struct frame f;
 	unsigned char *payload;
@@ -94,7 +94,7 @@ int kmsg_follow(struct session *s)
 		if (p[1].revents)
 			break;
 	}
-	if (port_recv(s->port, &f, &payload))
+	if (port_recv(s->from, &f, &payload))
 		return -1;
 	return f.op == OP_STOP ? session_end(s, 0, NULL, 0) : session_interrupted(s, &f, payload);
 }

@@ -25,7 +25,7 @@ static struct {
 	int port;
 	int kmsg; /* shared with its process: what that one has not sent, we can */
 	pid_t pid;
-} sessions[AGENT_SESSIONS];
+} sessions[AGENT_SESSIONS + 1]; /* the last one is the mux */
 
 static const struct {
 	const char *source, *target, *type, *options;
@@ -112,6 +112,8 @@ static void start_session(int i)
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
 		signal(SIGPIPE, SIG_IGN);
+		if (i == AGENT_SESSIONS)
+			mux_serve(sessions[i].port, sessions[i].kmsg);
 		session_serve(sessions[i].port, sessions[i].kmsg);
 	}
 	sessions[i].pid = pid;
@@ -124,7 +126,7 @@ static void reap(int watch)
 	pid_t pid;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		for (int i = 0; i < AGENT_SESSIONS; i++)
+		for (int i = 0; i <= AGENT_SESSIONS; i++)
 			if (sessions[i].pid == pid) {
 				int32_t report[2] = { i, WIFSIGNALED(status) ? WTERMSIG(status) : 0 };
 
@@ -245,9 +247,10 @@ int main(void)
 	setenv("HOME", "/root", 1);
 	sethostname("lkm", 3);
 	load_boot_modules();
+	window_open();
 	watch = await_port("lkm.watch");
-	for (int i = 0; i < AGENT_SESSIONS; i++) {
-		snprintf(name, sizeof(name), "lkm.%d", i);
+	for (int i = 0; i <= AGENT_SESSIONS; i++) {
+		snprintf(name, sizeof(name), i < AGENT_SESSIONS ? "lkm.%d" : "lkm.mux", i);
 		sessions[i].port = await_port(name);
 		sessions[i].kmsg = kmsg_open();
 		lseek(sessions[i].kmsg, 0, SEEK_END);

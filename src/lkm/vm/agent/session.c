@@ -257,13 +257,15 @@ static int streaming(struct session *s, int (*work)(struct session *s))
 {
 	int broken;
 
+	if (s->from != s->port)
+		return work(s); /* its port never blocks */
 	port_streams(s->port, 1);
 	broken = work(s);
 	port_streams(s->port, 0);
 	return broken;
 }
 
-static int serve(struct session *s)
+int session_answer(struct session *s)
 {
 	switch (s->req.op) {
 	case OP_PING:
@@ -286,6 +288,10 @@ static int serve(struct session *s)
 		return serve_clock(s);
 	case OP_PARAMS:
 		return serve_params(s);
+	case OP_STAT:
+	case OP_READLINK:
+	case OP_CHANGE:
+		return path_answer(s);
 	case OP_STDIN:
 	case OP_STDIN_EOF:
 	case OP_SIGNAL:
@@ -293,19 +299,19 @@ static int serve(struct session *s)
 	case OP_STOP:
 		return 0; /* meant for a program that has just ended */
 	default:
-		return session_end(s, ENOSYS, NULL, 0);
+		return file_answer(s);
 	}
 }
 
 void session_serve(int port, int kmsg)
 {
-	struct session s = { .port = port, .kmsg = kmsg };
+	struct session s = { .port = port, .from = port, .kmsg = kmsg };
 
 	for (;;) {
 		port_wait(port);
 		while (s.again || !port_recv(port, &s.req, &s.payload)) {
 			s.again = 0;
-			if (serve(&s))
+			if (session_answer(&s))
 				break;
 		}
 		/* The host has gone, or speaks another language: the next one begins afresh. */
