@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         UnloadError,
         UsageError,
     )  # fmt: skip
+    from lkm.kernels.dkms import package
     from lkm.log import Record
     from lkm.problems import Problem
     from lkm.vm.file import GuestFile
@@ -68,6 +69,7 @@ __all__ = [
     "__version__",
     "build",
     "kernel",
+    "package",
 ]
 
 _HOMES = {
@@ -80,6 +82,7 @@ _HOMES = {
         "BuildError", "CommandError", "HostError", "KernelProblem", "LkmError", "LoadError", "MachineError",
         "ModuleFailure", "StateError", "UnloadError", "UsageError",
     ),
+    "lkm.kernels.dkms": ("package",),
     "lkm.log": ("Record",),
     "lkm.problems": ("Problem",),
     "lkm.vm.file": ("GuestFile",),

@@ -26,6 +26,7 @@ from lkm.progress import SILENT, Progress
 __all__ = [
     "Package",
     "World",
+    "alone",
     "cache",
     "closure",
     "download",
@@ -278,6 +279,16 @@ def closure(of: World, packages: Sequence[str]) -> tuple[Package, ...]:
     if done.returncode:
         raise failure(f"the dependencies of {', '.join(packages)}", done.output)
     return _parse_uris(done.output)
+
+
+def alone(of: World, package: str) -> Package:
+    """`package` without what it depends on. Raises HostError where the suite does not have it."""
+    argv = ["apt-get", "download", "--print-uris", "--option", "Acquire::ForceHash=SHA256", package]
+    done = _apt(of, argv, f"apt-get download --print-uris ({of.suite})", _QUERY_TIMEOUT)
+    found = _parse_uris(done.output)
+    if done.returncode or not found:
+        raise failure(f"the package {package} of {of.suite}", done.output)
+    return found[0]
 
 
 _URI = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) ?(?P<digest>\S*)")
