@@ -238,7 +238,8 @@ def _versions(data: bytes, image: Image) -> Iterator[Damaged]:
 def _symbols(data: bytes, image: Image) -> Iterator[Damaged]:
     table = image.of_type(SHT_SYMTAB)[0]
     start, strings = image.sections[table].offset, image.sections[image.sections[table].link].offset
-    for row, (name, section, _) in enumerate(image.raw_symbols):
+    for row, name in enumerate(image.symbol_name_offsets()):
+        section, _ = image.symbol_at(row)
         text, at = image.text_at(strings + name), start + row * 24
         if row and section == 0:
             yield Damaged(f"symbol {text}: renamed", _put(data, strings + name, b"~"))

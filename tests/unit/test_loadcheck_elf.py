@@ -142,7 +142,7 @@ def test_a_symbol_in_no_section_is_refused_where_that_is_checked(
 ) -> None:
     image = Image(NEW, (7, 3))
     table = image.sections[image.of_type(2)[0]].offset
-    row = next(i for i, (_, section, _) in enumerate(image.raw_symbols) if section)
+    row = next(i for i in range(image.symbol_count) if image.symbol_at(i)[0])
     strayed = put(NEW, table + row * 24 + 6, b"\x00\x10")
     assert check(strayed, replace(new, version=version)).verdict is expected
 

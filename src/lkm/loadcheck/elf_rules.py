@@ -348,7 +348,7 @@ def _names_of_symbols(image: Image, strings: Section) -> Iterator[_Bad]:
     elif image.data[strings.offset + strings.size - 1]:
         dmesg = "symbol string table isn't NUL terminated"
         yield _Bad("damaged", "its symbols' names do not end in a NUL", dmesg)
-    if any(name >= strings.size for name, _, _ in image.raw_symbols):
+    if any(name >= strings.size for name in image.symbol_name_offsets()):
         dmesg = "symbol name out of bounds in string table"
         yield _Bad("damaged", "the name of a symbol is outside the table of names", dmesg)
 

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import NamedTuple
 
 from lkm.loadcheck.changes import EXPORTS_IN_ONE_TABLE, STRUCT_CHECKED, Version
@@ -39,6 +40,13 @@ _SYM = struct.Struct("<IBBHQQ")
 _RELA = struct.Struct("<QQq")
 _VERSION = struct.Struct("<Q56s")
 EHDR_SIZE, SHDR_SIZE = _EHDR.size, _SHDR.size
+
+TEXT_MOST = 1024
+"""Bytes of a name that are looked at: KSYM_NAME_LEN is 512 at most (include/linux/kallsyms.h, 6.1), a log line
+less than 1024."""
+
+_MODINFO_MOST = 1 << 20
+"""Bytes of .modinfo that are looked at: the longest tables of aliases have a tenth of that."""
 
 _NAME_AT = 24
 _NAME_SIZE = 56
@@ -113,9 +121,10 @@ class Image:
         return tuple(self.text_at(start + section.name_at) for section in self.sections)
 
     def text_at(self, offset: int) -> str:
-        """The C string there, as far as the file goes."""
-        end = self.data.find(b"\0", offset)
-        raw = self.data[offset : end if end >= 0 else len(self.data)]
+        """The C string there, as far as the file goes and TEXT_MOST allows."""
+        most = offset + TEXT_MOST
+        end = self.data.find(b"\0", offset, most)
+        raw = self.data[offset : end if end >= 0 else most]
         return raw.decode("utf-8", "backslashreplace")
 
     def content(self, index: int) -> memoryview:
@@ -144,7 +153,7 @@ class Image:
         section = self.sections[index]
         # The last string may lack its NUL; the loader reads on to the next one.
         end = self.data.find(b"\0", max(section.offset + section.size - 1, section.offset))
-        raw = self.data[section.offset : end if end >= 0 else len(self.data)]
+        raw = self.data[section.offset : end if end >= 0 else len(self.data)][:_MODINFO_MOST]
         words = raw.decode("utf-8", "backslashreplace").split("\0") if section.size else []
         pairs = (word.partition("=") for word in words)
         return tuple((key, value) for key, equals, value in pairs if equals)
@@ -166,26 +175,34 @@ class Image:
         """What the loader's early messages call the module: modinfo's name, else the structure's."""
         return self.first("name") or self.struct_name
 
-    @cached_property
-    def symbols(self) -> tuple[Symbol, ...]:
-        """The symbol table without its first row; there must be one."""
-        table = self.of_type(SHT_SYMTAB)[0]
-        strings = self.sections[self.sections[table].link].offset
-        return tuple(
-            Symbol(self.text_at(strings + name), section, value, info >> 4 == 2)
-            for name, info, _, section, value, _ in _rows(_SYM, self.content(table))
-        )[1:]
+    def symbols(self) -> Iterator[Symbol]:
+        """The symbol table without its first row, but for those that are defined in a section."""
+        strings = self.sections[self.sections[self.of_type(SHT_SYMTAB)[0]].link].offset
+        sections = len(self.sections)
+        for name, info, _, section, value, _ in islice(self._symbol_rows(), 1, None):
+            if not 0 < section < sections:
+                yield Symbol(self.text_at(strings + name), section, value, info >> 4 == 2)
 
-    @cached_property
-    def raw_symbols(self) -> tuple[tuple[int, int, int], ...]:
-        """(offset of the name, section, value) of each row, the first one too."""
-        rows = _rows(_SYM, self.content(self.of_type(SHT_SYMTAB)[0]))
-        return tuple((name, section, value) for name, _, _, section, value, _ in rows)
+    def symbol_at(self, row: int) -> tuple[int, int]:
+        """(section, value) of a row of the symbol table, which must have it."""
+        _, _, _, section, value, _ = _SYM.unpack_from(self._symbol_table, row * _SYM.size)
+        return section, value
+
+    def symbol_name_offsets(self) -> Iterator[int]:
+        """Where in the table of names each row's name is, the first row's too."""
+        return (row[0] for row in self._symbol_rows())
 
     @property
     def symbol_count(self) -> int:
         """The rows of the symbol table, the first one too."""
-        return len(self.content(self.of_type(SHT_SYMTAB)[0])) // _SYM.size
+        return len(self._symbol_table) // _SYM.size
+
+    @cached_property
+    def _symbol_table(self) -> memoryview:
+        return self.content(self.of_type(SHT_SYMTAB)[0])
+
+    def _symbol_rows(self) -> Iterator[tuple[int, ...]]:
+        return _rows(_SYM, self._symbol_table)
 
     def relocations(self, index: int) -> Iterator[tuple[int, ...]]:
         """(offset, info, addend) of each row of a RELA section."""
@@ -234,8 +251,8 @@ class Image:
         }
         for entry in range(0, self.sections[index].size - 11, 12):
             symbol, addend = names.get(entry + 4, (0, 0))
-            if 0 < symbol < len(self.raw_symbols):
-                _, section, value = self.raw_symbols[symbol]
+            if 0 < symbol < self.symbol_count:
+                section, value = self.symbol_at(symbol)
                 if section < len(self.sections):
                     yield self.text_at(self.sections[section].offset + value + addend)
 

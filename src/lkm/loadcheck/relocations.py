@@ -77,7 +77,7 @@ def _bad_rows(image: Image, index: int, target: int) -> Iterator[Finding]:
 
 def _is_too_wide(image: Image, kind: int, symbol: int, addend: int) -> bool:
     """Modules are in the uppermost 2 GiB: their addresses fit 32 bits with a sign, and never those without."""
-    _, section, value = image.raw_symbols[symbol]
+    section, value = image.symbol_at(symbol)
     if not 0 < section < _SHN_LORESERVE or section == image.named(".data..percpu"):
         return False
     offset = (value + addend + (1 << 63)) % (1 << 64) - (1 << 63)
