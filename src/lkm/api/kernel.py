@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lkm.kernels.kernel import Kernel as Facts
     from lkm.vm.qemu import Config
     from lkm.vm.rootfs import Rootfs
+    from lkm.vm.snapshot import Snapshot as Frozen
 
 __all__ = ["Kernel", "kernel"]
 
@@ -51,12 +52,15 @@ class Kernel:
         HostError for a package that there is not.
         """
         from lkm.api.vm import VM
+
+        return VM(self, self.frozen(memory=memory, packages=packages), timeout=timeout)
+
+    def frozen(self, *, memory: int | None = None, packages: Sequence[str] = ()) -> Frozen:
+        """What `machine` restores; the first time it boots. Raises what `machine` does."""
         from lkm.vm import snapshot
 
-        frozen = snapshot.prepare(
-            self.facts, self._config(memory, packages), progress=self._progress
-        )
-        return VM(self, frozen, timeout=timeout)
+        config = self._config(memory, packages)
+        return snapshot.prepare(self.facts, config, progress=self._progress)
 
     def __repr__(self) -> str:
         return f"<Kernel {self.release}>"

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Log"]
 
+_TAINT_NOTES = ("taints kernel.", "tainting kernel")
+"""How they end: check_modinfo() and load_module(), kernel/module/main.c, v6.12."""
 
-class Log(Sequence[Record]):
+
+class Log:
     """The records of a stretch of the log, in order; it grows while the stretch is not over.
 
     `"text" in log` asks whether a record has that text in it. Looking at it asks the guest for what is
@@ -60,7 +63,10 @@ class Log(Sequence[Record]):
         return "\n".join(record.text for record in self._records())
 
     def of(self, module: str) -> Log:
-        """Only the lines that a module begins with its own name, `NAME: `, as pr_fmt has it."""
+        """Only the lines that a module begins with its own name, `NAME: `, as pr_fmt has it.
+
+        The kernel's notes that loading it taints the kernel begin so too; they are left out.
+        """
         part = Log(self._machine, self._begin, only=module)
         part._end = self._end
         return part
@@ -101,10 +107,15 @@ class Log(Sequence[Record]):
         records = log.records[self._begin : self._end]
         if self._only is None:
             return records
-        return [record for record in records if record.text.startswith(f"{self._only}:")]
+        said = [record for record in records if record.text.startswith(f"{self._only}:")]
+        return [record for record in said if not record.text.endswith(_TAINT_NOTES)]
 
     def _guarded(self, work: Callable[[], list[Record]], doing: str, limit: float) -> list[Record]:
         try:
             return work()
         except FAILURES as error:
             raise blame(self._machine, error, doing=doing, limit=limit) from error
+
+
+# As a base, Sequence[Record] would have mypy refuse `"text" in log`.
+Sequence.register(Log)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lkm.log import Record
     from lkm.params.rules import Value
     from lkm.problems import Problem
+    from lkm.vm.link import Link
 
 __all__ = ["VM", "Snapshot"]
 
@@ -37,7 +38,8 @@ class VM:
     """A running guest of its own kernel, thrown away when it is closed. Threads may share one.
 
     `log` is all that its kernel has printed since it was restored. `timeout` is in seconds, for each thing
-    that is asked of it. A closed machine, and one whose kernel has died, answers with StateError.
+    that is asked of it. A closed machine, and one whose kernel has died, answers with StateError. `link` is to
+    a guest that is being restored from `frozen` already.
     """
 
     def __init__(
@@ -47,12 +49,13 @@ class VM:
         *,
         timeout: float | None = None,
         records: Sequence[Record] = (),
+        link: Link | None = None,
     ) -> None:
         self.kernel = kernel
         self.lock = threading.RLock()
         self._frozen = frozen
         self.machine = Machine(
-            snapshot.restore(frozen),
+            link or snapshot.restore(frozen),
             release=kernel.release,
             timeout=timeout or _TIMEOUT,
             restored_from=None if frozen.fds else frozen.path,
@@ -126,11 +129,13 @@ class VM:
         return Module(self, target.object, target.name, log)
 
     def modprobe(self, name: str, /, **params: Value) -> Module:
-        """Load one of the kernel's own modules by its name, with what it needs. Raises as `insmod` does."""
-        from lkm.kernels.modules import load_order
+        """Load one of the kernel's own modules by its name, with what it needs. Raises as `insmod` does.
 
-        path = load_order(self.kernel.facts, [name])[-1]
-        return self.insmod(path, **params)
+        One that is built in is UsageError too: there is nothing to load.
+        """
+        from lkm.kernels.modules import find
+
+        return self.insmod(find(self.kernel.facts, name), **params)
 
     def rmmod(self, name: str) -> None:
         """Unload a module by its name. Raises UnloadError that says who holds it, KernelProblem."""
@@ -159,15 +164,16 @@ class VM:
         buffering: int = -1,
         encoding: str | None = None,
         *,
+        flags: int = 0,
         timeout: float | None = None,
     ) -> Any:
         """A file of the guest, opened as Python's own open() would: text or binary, buffered or not.
 
-        With `buffering=0` and a binary mode it is a GuestFile, which has ioctl, poll and mmap. Raises OSError
-        with the guest's errno.
+        With `buffering=0` and a binary mode it is a GuestFile, which has ioctl, poll and mmap. `flags` are
+        those of open(2) that no mode has, as os.O_NONBLOCK. Raises OSError with the guest's errno.
         """
-        flags, kind = _flags(mode)
-        raw = GuestFile(self.machine, os.fspath(path), flags, timeout=timeout)
+        access, kind = _flags(mode)
+        raw = GuestFile(self.machine, os.fspath(path), access | flags, timeout=timeout)
         if buffering == 0:
             if "b" not in mode:
                 raw.close()
@@ -220,7 +226,7 @@ class VM:
         """Run a program of the guest to its end; `.check()` on what comes back raises CommandError.
 
         `user` is a user id, or that and a group id. A program that has not ended after `timeout` seconds is
-        killed: CommandError. One that cannot be started at all: OSError.
+        killed: CommandError. One that cannot be started ends with 127 or 126 and says why, as in a shell.
         """
         with self.start(argv, env=env, cwd=cwd, user=user, timeout=timeout) as started:
             return started.communicate(stdin, timeout=timeout)

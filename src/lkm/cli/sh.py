@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """`lkm sh`."""
-    from lkm.vm.process import relay
+    from lkm.vm.relay import relay
 
     argv = arguments.command or ["/bin/sh", "-l"]
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
@@ -38,7 +38,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _on_terminal(machine: Machine, argv: list[str]) -> int:
-    from lkm.vm.process import relay
+    from lkm.vm.relay import relay
 
     with _raw(0), _size_changes() as wake:
         return relay(

@@ -169,7 +169,7 @@ class GuestFile(io.RawIOBase):
             reply = self._call(Op.FILE_READ, struct.pack("<QI", position, size), "read")
         except BlockingIOError:
             return None
-        return b"".join(reply.data)
+        return b"".join((*reply.data, reply.value))
 
     def _write(self, position: int, data: Buffer) -> int | None:
         payload = struct.pack("<Q", position) + memoryview(data).cast("B")

@@ -287,6 +287,8 @@ class Machine:
             reply = self._link.request(op, payload, timeout=timeout or self.timeout, stage=stage)
             if self._link.dead or reply.end is End.HUNG:
                 self._state = MachineState.DEAD
+                if self._kernel_log is not None:
+                    self._kernel_log.end(reply.console or self._link.console())
             return reply
 
     def require_running(self) -> None:

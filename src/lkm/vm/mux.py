@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import select
+import signal
 import socket
 import struct
 import threading
@@ -240,3 +241,5 @@ class Conversation:
                 self._mux.send(
                     pack(Op.CLOSE, b"", self.number << 16), deadline=time.monotonic() + 1
                 )
+            # What sleeps in the kernel for ever cannot be ended, and is not asked again.
+            self.ended = self.ended or ConversationEnded(signal.SIGKILL)

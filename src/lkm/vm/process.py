@@ -1,12 +1,10 @@
-"""Programs in the guest, much as subprocess has them; and one connected to this terminal."""
+"""Programs in the guest, much as subprocess has them."""
 
 from __future__ import annotations
 
 import errno
 import io
-import itertools
 import os
-import select
 import signal
 import struct
 import time
@@ -15,9 +13,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from lkm.errors import CommandError, LkmError, MachineError, UsageError, errno_name
+from lkm.errors import CommandError, LkmError, UsageError
 from lkm.vm.calls import FAILURES, blame
-from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout
+from lkm.vm.channel import ChannelTimeout
 from lkm.vm.wire import CHUNK, Frame, Op
 
 if TYPE_CHECKING:
@@ -25,10 +23,9 @@ if TYPE_CHECKING:
 
     from lkm.vm.machine import Machine
 
-__all__ = ["Completed", "GuestProcess", "relay", "run"]
+__all__ = ["Completed", "GuestProcess", "payload_of", "run"]
 
 _PTY = 1
-_BATCH = 8
 _ENV = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -85,7 +82,7 @@ class GuestProcess:
         deadline = time.monotonic() + self.timeout
         try:
             self._request = self._talk.send(
-                Op.EXEC, _payload(argv, env or {}, cwd, user=user), deadline=deadline
+                Op.EXEC, payload_of(argv, env or {}, cwd, user=user), deadline=deadline
             )
             self.pid = self._started(deadline)
         except BaseException as error:
@@ -114,7 +111,7 @@ class GuestProcess:
         What it prints meanwhile is kept for `stdout` and `stderr`.
         """
         limit = timeout or self.timeout
-        self._until(lambda: self.returncode is not None, limit, kill=False)
+        self._until(lambda: self.returncode is not None, limit)
         assert self.returncode is not None
         return self.returncode
 
@@ -124,10 +121,10 @@ class GuestProcess:
         deadline = time.monotonic() + limit
         chunks = [stdin[at : at + CHUNK] for at in range(0, len(stdin), CHUNK)]
         for chunk in chunks:
-            if not self._feed(chunk, deadline, kill=True):
+            if not self._feed(chunk, limit, deadline=deadline, kill=True):
                 break
-        self._end_input(deadline)
-        self._until(lambda: self.returncode is not None, deadline - time.monotonic(), kill=True)
+        self._end_input(limit, deadline=deadline, kill=True)
+        self._until(lambda: self.returncode is not None, limit, deadline=deadline, kill=True)
         self._talk.close()
         return self._completed(self.returncode or 0)
 
@@ -166,7 +163,7 @@ class GuestProcess:
     def take(self, op: Op, size: int) -> bytes:
         """At most `size` bytes of what it printed, waiting for the first; empty at the end. For its streams."""
         have = self._output[op]
-        self._until(lambda: bool(have) or self.returncode is not None, self.timeout, kill=False)
+        self._until(lambda: bool(have) or self.returncode is not None, self.timeout)
         data = bytes(have[:size])
         del have[:size]
         return data
@@ -174,30 +171,35 @@ class GuestProcess:
     def give(self, data: bytes) -> int:
         """Hand it input, as much as one frame holds. For its streams. Raises BrokenPipeError after its end."""
         chunk = data[:CHUNK]
-        if not self._feed(chunk, time.monotonic() + self.timeout, kill=False):
+        if not self._feed(chunk, self.timeout):
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         return len(chunk)
 
     def end_input(self) -> None:
         """Close its standard input. For its streams."""
-        self._end_input(time.monotonic() + self.timeout)
+        self._end_input(self.timeout)
 
-    def _feed(self, chunk: bytes, deadline: float, *, kill: bool) -> bool:
+    def _feed(
+        self, chunk: bytes, limit: float, *, deadline: float | None = None, kill: bool = False
+    ) -> bool:
         def taken() -> bool:
             return not self._untaken or self.returncode is not None
 
-        self._until(taken, deadline - time.monotonic(), kill=kill)
+        self._until(taken, limit, deadline=deadline, kill=kill)
         if self.returncode is not None:
             return False
         self._untaken += 1
         self._say(Op.STDIN, chunk)
         return True
 
-    def _end_input(self, deadline: float) -> None:
+    def _end_input(
+        self, limit: float, *, deadline: float | None = None, kill: bool = False
+    ) -> None:
         self._until(
             lambda: not self._untaken or self.returncode is not None,
-            deadline - time.monotonic(),
-            kill=True,
+            limit,
+            deadline=deadline,
+            kill=kill,
         )
         if self.returncode is None:
             self._say(Op.STDIN_EOF, b"")
@@ -209,8 +211,15 @@ class GuestProcess:
         except FAILURES as error:
             raise self._blamed(error) from error
 
-    def _until(self, done: Callable[[], bool], limit: float, *, kill: bool) -> None:
-        deadline = time.monotonic() + limit
+    def _until(
+        self,
+        done: Callable[[], bool],
+        limit: float,
+        *,
+        deadline: float | None = None,
+        kill: bool = False,
+    ) -> None:
+        deadline = deadline or time.monotonic() + limit
         try:
             while not done():
                 self._heed(deadline)
@@ -332,62 +341,14 @@ def run(
 ) -> Completed:
     """Run a program in the guest to its end, with `stdin` as its input.
 
-    Raises CommandError when it is still running after `timeout` seconds, OSError when it could not be
-    started at all.
+    Raises CommandError when it is still running after `timeout` seconds. One that cannot be started ends
+    with 127 or 126, as in a shell.
     """
     with GuestProcess(machine, argv, env=env, cwd=cwd, user=user, timeout=timeout) as process:
         return process.communicate(stdin, timeout=timeout)
 
 
-def relay(
-    machine: Machine,
-    argv: Sequence[str],
-    *,
-    stdin: int,
-    stdout: int,
-    stderr: int,
-    terminal: Callable[[], tuple[int, int]] | None = None,
-    env: Mapping[str, str] | None = None,
-    wake: int | None = None,
-) -> int:
-    """Run a program with these descriptors of ours as its own, and return its exit code.
-
-    `terminal` gives (rows, columns): the program then gets a terminal of its own, whose size follows
-    whenever something can be read from the descriptor `wake` (written to by a SIGWINCH handler).
-    """
-    size = terminal() if terminal else (0, 0)
-    session = machine.link.session
-    payload = _payload(argv, env or {}, "/root", pty=terminal is not None, size=size)
-    session.send(Op.EXEC, payload, deadline=_soon())
-    inputs = [fd for fd in (session.fileno(), stdin, wake) if fd is not None]
-    untaken = False
-    try:
-        while True:
-            # A few at a time: a program that never stops printing must still hear its Ctrl-C.
-            frames = list(itertools.islice(iter(session.pending, None), _BATCH))
-            for frame in frames:
-                if frame.op == Op.END:
-                    return _exit_code(argv, frame.status, frame.payload)
-                if frame.op in (Op.STDOUT, Op.STDERR):
-                    _write_all(stdout if frame.op == Op.STDOUT else stderr, frame.payload)
-                untaken = untaken and frame.op != Op.TAKEN
-            # What the program has not taken is not read from our stdin either.
-            unsent = [session.fileno()] if session.flush() else []
-            heeded = [fd for fd in inputs if fd != stdin or not untaken]
-            ready, _, _ = select.select(heeded, unsent, [], 0 if len(frames) == _BATCH else None)
-            if wake in ready:
-                os.read(wake or 0, 512)
-                if terminal:
-                    session.queue(Op.WINSIZE, struct.pack("<HH", *terminal()))
-            if stdin in ready:
-                untaken = _relay_input(session, stdin)
-                if not untaken:
-                    inputs.remove(stdin)
-    except (ChannelClosed, ChannelTimeout) as error:
-        raise MachineError("the machine has gone", stage="sh", hint="lkm ps; lkm up") from error
-
-
-def _payload(
+def payload_of(
     argv: Sequence[str],
     env: Mapping[str, str],
     cwd: str,
@@ -396,31 +357,9 @@ def _payload(
     size: tuple[int, int] = (0, 0),
     user: tuple[int, int] = (0, 0),
 ) -> bytes:
+    """What Op.EXEC carries; the twin of struct wanted in `agent/exec.c`."""
     variables = [f"{name}={value}" for name, value in {**_ENV, **env}.items()]
     strings = [cwd, *argv, *variables]
     counts = (len(argv), len(variables))
     head = struct.pack("<IIIIIHH", _PTY if pty else 0, *counts, *user, *size)
     return head + b"".join(os.fsencode(text) + b"\0" for text in strings)
-
-
-def _relay_input(session: Channel, stdin: int) -> bool:
-    """Pass on what is there; False at its end."""
-    data = os.read(stdin, CHUNK)
-    session.queue(Op.STDIN if data else Op.STDIN_EOF, data)
-    return bool(data)
-
-
-def _exit_code(argv: Sequence[str], status: int, value: bytes) -> int:
-    if status:
-        raise MachineError(f"{argv[0]} cannot be started: {errno_name(status)}", stage="sh")
-    code: int = struct.unpack("<i", value)[0]
-    return code if code >= 0 else 128 - code
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(fd, data) :]
-
-
-def _soon() -> float:
-    return time.monotonic() + 30

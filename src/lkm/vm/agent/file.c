@@ -61,13 +61,13 @@ static int serve_close(struct session *s)
 	return end_value(s, result);
 }
 
-/* Payload: u64 position or AT_CURRENT, u32 length. */
+/* Payload: u64 position or AT_CURRENT, u32 length. The last of the data is the value: a small read is one frame. */
 static int serve_read(struct session *s)
 {
 	uint64_t at;
 	uint32_t len;
 	unsigned char *buf;
-	ssize_t n;
+	ssize_t n, more;
 	int broken;
 
 	if (s->req.len < sizeof(at) + sizeof(len))
@@ -78,10 +78,11 @@ static int serve_read(struct session *s)
 	if (!buf)
 		return session_end(s, ENOMEM, NULL, 0);
 	n = at == AT_CURRENT ? read(fd, buf, len) : pread(fd, buf, len, at);
+	more = n > CHUNK ? n - CHUNK : 0;
 	if (n < 0)
 		broken = end_value(s, n);
 	else
-		broken = send_data(s, buf, n) || end_value(s, n);
+		broken = send_data(s, buf, more) || session_end(s, 0, buf + more, n - more);
 	free(buf);
 	return broken;
 }
