@@ -18,7 +18,7 @@ LIMIT = 512 << 20
 
 _ALWAYS = 32 << 20
 _RATIO = 64
-"""A small file may unpack to _ALWAYS bytes, a larger one to _RATIO times its own; Debian's modules reach 24."""
+"""A file may unpack to _ALWAYS bytes, or to _RATIO times its own; Debian's modules have up to 30 MB."""
 
 _MEMORY = 128 << 20
 """What a decompressor may use for its window; the kernel's own build needs 1 MiB (xz) to 128 MiB (zstd)."""

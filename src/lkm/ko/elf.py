@@ -60,8 +60,8 @@ _NAME_LIMIT = 1024
 """Bytes of a name; the kernel's own limit for a symbol, KSYM_NAME_LEN, is 512."""
 
 
-_MOST_NAMED = 1 << 17
-"""Symbols that are read by name in one go; Debian's modules have 638, and a kernel exports fewer than this."""
+_MOST_NAMED = 1 << 16
+"""Symbols that are read by name in one go; Debian's modules have 1231, and a kernel exports fewer than this."""
 
 
 class Section(NamedTuple):

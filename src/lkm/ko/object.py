@@ -13,7 +13,7 @@ import os
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,13 @@ class KernelObject:
 
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON has it; `from_dict` takes it back."""
-        return asdict(self)
+        return {
+            **vars(self),  # dataclasses.asdict() would copy every string of it
+            "parameters": tuple(dict(vars(each)) for each in self.parameters),
+            "versions": dict(self.versions),
+            "exports": tuple(dict(vars(each)) for each in self.exports),
+            "signature": dict(vars(self.signature)) if self.signature else None,
+        }
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> KernelObject:
@@ -224,8 +230,8 @@ def _required(elf: Elf, section: str) -> Section:
     return found
 
 
-_MODINFO_LIMIT = 1 << 20
-"""Bytes of .modinfo; in Debian's modules it has up to 15 kB."""
+_MODINFO_LIMIT = 1 << 19
+"""Bytes of .modinfo; in Debian's modules it has up to 76 kB."""
 
 
 def _modinfo(elf: Elf) -> tuple[tuple[str, str], ...]:
@@ -252,7 +258,7 @@ def _module_name(elf: Elf, modinfo: Mapping[str, str]) -> str:
     return (modinfo.get("name") or stem).replace("-", "_")
 
 
-_MOST_VERSIONS = 1 << 17
+_MOST_VERSIONS = 1 << 16
 """Symbol versions; a module has one for each import."""
 
 
