@@ -29,6 +29,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "run": ("prediction", "preflight", "run", "targets", "verbs", "verdict"),
     "cli": ("cli", "__main__"),
     "api": ("__init__", "api"),
+    "pytest_plugin": ("pytest_plugin",),
 }  # fmt: skip
 """Each group's modules and packages, by their names below `lkm`."""
 
@@ -46,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "base", "facts", "kbuild", "kernels", "vm", "host", "check", "signing", "run", "cli", "api",
     },
     "api": {"base", "facts", "kbuild", "kernels", "vm", "run", "api"},
+    "pytest_plugin": {"base", "facts", "kbuild", "kernels", "vm", "run", "api", "pytest_plugin"},
 }  # fmt: skip
 
 SHARED = {"kernels.kernel", "kernels.modules"}
@@ -61,6 +63,8 @@ BUILTIN_RAISES = {
     ("process", "OSError"): "the guest's errno: the program could not be started",
     ("named", "TimeoutError"): "caught in the same function",
     ("qmp", "TimeoutError"): "caught in vm",
+    ("settings", "ValueError"): "caught in the same file",
+    ("hooks", "CollectError"): "what pytest shows without a traceback",
     ("record", "TypeError"): "caught in the same file",
     ("signature", "ValueError"): "caught in the same file",
     ("__init__", "SystemExit"): "the command line's answer to SIGTERM",
