@@ -143,9 +143,9 @@ def is_ours(build: Path) -> bool:
 def files(source: ModuleSource) -> tuple[SourceFile, ...]:
     """The files of a source that its build can see, sorted by name; symlinks are followed.
 
-    Left out are dot-directories, directories of lkm's artifacts, and what Kbuild itself writes. An
-    object without a source is a binary that the author ships, and stays. Raises UsageError for a
-    source of more than 512 MiB or 20,000 files, FileNotFoundError where it is gone.
+    Left out are dot-directories, directories of lkm's artifacts, pytest's test files, and what Kbuild
+    itself writes. An object without a source is a binary that the author ships, and stays. Raises
+    UsageError for a source of more than 512 MiB or 20,000 files, FileNotFoundError where it is gone.
     """
     if source.file:
         return tuple(_closure(source.directory, source.file))
@@ -182,19 +182,21 @@ def _walk(top: str, prefix: str, parents: tuple[tuple[int, int], ...]) -> Iterat
         except OSError:  # a broken symlink, or gone meanwhile
             continue
         if stat.S_ISDIR(status.st_mode):
-            if not name.startswith(".") and not is_ours(Path(entry.path)):
+            if not name.startswith(_NO_SOURCE_DIRECTORIES) and not is_ours(Path(entry.path)):
                 yield from _walk(entry.path, f"{prefix}{name}/", (*parents, identity))
-        elif stat.S_ISREG(status.st_mode) and not _is_output(top, prefix, name, entries):
+        elif stat.S_ISREG(status.st_mode) and not _is_left_out(top, prefix, name, entries):
             yield SourceFile(prefix + name, entry.path, status.st_mode & 0o777, status.st_size)
 
 
 _OUTPUT_SUFFIXES = (".ko", ".mod", ".mod.c", ".mod.o", ".o.tmp", ".o.d")
 _OUTPUT_NAMES = {"modules.order", "built-in.a", ".module-common.o"}
+_TEST_FILE = re.compile(r"(test_.*|.*_test|conftest)\.py")
+_NO_SOURCE_DIRECTORIES = (".", "__pycache__")
 _SOURCE_SUFFIXES = (".c", ".S", ".s", ".rs")
 
 
-def _is_output(top: str, prefix: str, name: str, siblings: dict[str, os.DirEntry[str]]) -> bool:
-    if name.endswith(_OUTPUT_SUFFIXES) or name in _OUTPUT_NAMES:
+def _is_left_out(top: str, prefix: str, name: str, siblings: dict[str, os.DirEntry[str]]) -> bool:
+    if name.endswith(_OUTPUT_SUFFIXES) or name in _OUTPUT_NAMES or _TEST_FILE.fullmatch(name):
         return True
     if name == "Module.symvers":
         return not prefix

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from lkm.end import End
 from lkm.errors import KernelProblem, LoadError, ModuleFailure, UnloadError, UsageError
 from lkm.machine import Machine, Outcome, ParameterFile
-from lkm.verdict import Verdict, judge
+from lkm.verdict import Judgement, Verdict, judge
 
 if TYPE_CHECKING:
     from lkm.targets import Target
@@ -27,7 +27,7 @@ def insmod(machine: Machine, target: Target, arguments: str = "") -> Outcome:
     if judged.verdict is Verdict.OK:
         return outcome
     if judged.verdict is not Verdict.LOAD_FAILED:
-        _problem(judged.verdict, judged.reason, outcome)
+        _problem(judged, outcome)
     hint = judged.hint
     if outcome.errno == errno.EEXIST:
         hint = f"it is loaded already: {_typed(machine, 'rmmod', target.name)}"
@@ -44,7 +44,7 @@ def rmmod(machine: Machine, name: str) -> Outcome:
             module, outcome.errno, log=_said(outcome), hint=_held(machine, module, outcome.errno)
         )
     if judged.verdict is not Verdict.OK:
-        _problem(judged.verdict, judged.reason, outcome)
+        _problem(judged, outcome)
     return outcome
 
 
@@ -114,9 +114,9 @@ def _said(outcome: Outcome) -> list[str]:
     return [record.text for record in outcome.records]
 
 
-def _problem(verdict: Verdict, reason: str | None, outcome: Outcome) -> NoReturn:
-    from lkm.problems import find
-
-    if found := find(outcome.records):
-        raise KernelProblem(found[0], log=_said(outcome))
-    raise ModuleFailure(reason or str(verdict), evidence=_said(outcome))
+def _problem(judged: Judgement, outcome: Outcome) -> NoReturn:
+    if judged.problems:
+        raise KernelProblem(judged.problems[0], log=_said(outcome))
+    hung = outcome.end is End.HUNG
+    evidence = outcome.stacks.splitlines() if hung else _said(outcome)
+    raise ModuleFailure(judged.reason or str(judged.verdict), evidence=evidence)

@@ -105,6 +105,12 @@ def test_what_kbuild_wrote_is_left_out_and_what_the_author_shipped_stays(tmp_pat
     assert listed(source.find(write(tmp_path, shipped | made))) == sorted(shipped)
 
 
+def test_the_tests_beside_a_module_are_no_part_of_its_build(tmp_path: Path) -> None:
+    names = ("Kbuild", "a.c", "gen.py", "test_a.py", "conftest.py", "__pycache__/test_a.pyc")
+    write(tmp_path, dict.fromkeys(names, ""))
+    assert listed(source.find(tmp_path)) == ["Kbuild", "a.c", "gen.py"]
+
+
 def test_only_a_build_directory_of_lkm_s_own_is_left_out(tmp_path: Path) -> None:
     write(tmp_path, {"Kbuild": "", "build/config.mk": "", "sub/build/a.h": ""})
     assert listed(source.find(tmp_path)) == ["Kbuild", "build/config.mk", "sub/build/a.h"]

@@ -241,3 +241,41 @@ def test_a_mapping_without_pages_is_the_modules_failure(kernel: lkm.Kernel) -> N
         with pytest.raises(lkm.ModuleFailure, match="SIGBUS"):
             memory.write(b"x")
         assert vm.run(["echo", "alive"]).text == "alive\n"
+
+
+def test_a_module_may_be_unloaded_by_its_name_in_its_block(kernel: lkm.Kernel) -> None:
+    module = lkm.build(ROOT / "examples" / "hello", kernel)["hello"]
+    with kernel.machine() as vm, vm.insmod(module):
+        vm.rmmod("hello")
+        assert vm.modules() == []
+
+
+def test_a_hung_init_is_told_by_where_it_is(kernel: lkm.Kernel, tmp_path: Path) -> None:
+    (tmp_path / "spin.c").write_text(SPIN)
+    with kernel.machine(timeout=3) as vm, pytest.raises(lkm.ModuleFailure) as caught:
+        vm.insmod(tmp_path / "spin.c")
+    assert "spin's init" in caught.value.summary
+    assert "NMI" not in caught.value.summary
+
+
+def test_a_file_that_is_put_again_has_the_mode_of_the_new_one(
+    kernel: lkm.Kernel, tmp_path: Path
+) -> None:
+    with kernel.machine() as vm:
+        for mode in (0o600, 0o777):
+            (tmp_path / "file").write_text("x")
+            (tmp_path / "file").chmod(mode)
+            assert vm.put(tmp_path / "file", "/root").stat().st_mode & 0o7777 == mode
+
+
+SPIN = """\
+#include <linux/module.h>
+static int __init spin_init(void)
+{
+	for (;;)
+		cpu_relax();
+	return 0;
+}
+module_init(spin_init);
+MODULE_LICENSE("GPL");
+"""

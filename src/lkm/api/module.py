@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from lkm.api.log import Log
-from lkm.errors import LkmError, UsageError
+from lkm.errors import LkmError, UnloadError, UsageError
 from lkm.ko import KernelObject
 from lkm.params import as_text
 from lkm.verbs import read_parameters, rmmod, write_parameter
@@ -48,6 +49,10 @@ class Module:
         try:
             if self._loaded and self._vm.is_running:
                 self.rmmod()
+        except UnloadError as failure:
+            # Somebody has unloaded it by its name.
+            if error is None and failure.errno != errno.ENOENT:
+                raise
         except LkmError:
             # What happened in the block comes first; the machine is thrown away with the module in it.
             if error is None:

@@ -122,9 +122,10 @@ class VM:
         words = assign([target], params)[target.name]
         log = self.log.mark()
         with self.lock:
-            loaded = {each.name for each in self.modules()}
-            needs = needs_of(target, chosen.targets.all, self.kernel.facts, loaded=loaded)
-            self.machine.load_needs(needs)
+            if target.object.depends:
+                loaded = {each.name for each in self.modules()}
+                needs = needs_of(target, chosen.targets.all, self.kernel.facts, loaded=loaded)
+                self.machine.load_needs(needs)
             insmod(self.machine, target, words)
         return Module(self, target.object, target.name, log)
 

@@ -39,6 +39,7 @@ def put(machine: Machine, source: Path, target: GuestPath) -> None:
             fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 _put_file(machine, fd, str(target), stat.S_IMODE(kind))
+                target.chmod(stat.S_IMODE(kind))
             finally:
                 os.close(fd)
         else:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import threading
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lkm.log import Record, merge, parse_console, parse_kmsg
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["KernelLog"]
 
 _LIMIT = 10.0
+_MOMENT = 0.1
 
 
 class KernelLog:
@@ -27,7 +30,8 @@ class KernelLog:
         self._link = link
         self._conversation: Conversation | None = None
         self._records: list[Record] = []
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._queue = threading.Lock()
 
     @property
     def records(self) -> list[Record]:
@@ -36,19 +40,15 @@ class KernelLog:
 
     def refresh(self) -> list[Record]:
         """Take in what is new, and return it. Raises what a conversation does."""
-        deadline = time.monotonic() + _LIMIT
-        with self._lock:
-            before = len(self._records)
-            talk = self._talk()
-            request = talk.send(Op.KMSG, struct.pack("<I", 0), deadline=deadline)
-            self._until_end(talk, request, deadline)
-            return self._records[before:]
+        with self._turn():
+            return self._refresh()
 
     def wait(self, deadline: float) -> list[Record]:
-        """Wait until there is something new and return it; empty when the time is over."""
-        with self._lock:
-            if new := self.refresh():
+        """Wait for something new and return it; empty after a moment, so that others have their turn."""
+        with self._turn():
+            if new := self._refresh():
                 return new
+            deadline = min(deadline, time.monotonic() + _MOMENT)
             talk = self._talk()
             request = talk.send(Op.KMSG, struct.pack("<I", 2), deadline=deadline)
             before = len(self._records)
@@ -66,8 +66,27 @@ class KernelLog:
 
     def end(self, console: bytes) -> None:
         """Add what a guest that has died could not send."""
-        with self._lock:
-            self._records[:] = merge(self._records, parse_console(console))
+        with self._turn():
+            merged = merge(self._records, parse_console(console))
+            self._records[:] = [record for record in merged if record.text != MARK]
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        # Whoever waits for the lock holds the queue: one who comes back at once stands behind.
+        with self._queue:
+            self._lock.acquire()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _refresh(self) -> list[Record]:
+        deadline = time.monotonic() + _LIMIT
+        before = len(self._records)
+        talk = self._talk()
+        request = talk.send(Op.KMSG, struct.pack("<I", 0), deadline=deadline)
+        self._until_end(talk, request, deadline)
+        return self._records[before:]
 
     def _talk(self) -> Conversation:
         if self._conversation is None:

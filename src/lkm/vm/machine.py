@@ -63,6 +63,7 @@ class Machine:
         self._link = link
         self._state = MachineState.RUNNING
         self._lock = threading.RLock()
+        self._burying = threading.Lock()
         self._kernel_log: KernelLog | None = None
         self._reported = 0
         self._window: mmap.mmap | None = None
@@ -205,7 +206,7 @@ class Machine:
         if self._kernel_log is None:
             from lkm.vm.kernel_log import KernelLog
 
-            self._kernel_log = KernelLog(self.link)
+            self._kernel_log = KernelLog(self._link)
         return self._kernel_log
 
     @contextlib.contextmanager
@@ -223,12 +224,11 @@ class Machine:
         """The error for a guest that halted meanwhile, by what its kernel said; None for one that did not."""
         if not self._link.watch.halted:
             return None
-        if self._state is MachineState.RUNNING:
-            self._state = MachineState.DEAD
-            self.kernel_log.end(self._link.console())
+        log = self.kernel_log
+        self._bury(self._link.console())
         from lkm.problems import find
 
-        records = self.kernel_log.records
+        records = log.records
         tail = [record.text for record in records[-12:]]
         if found := find(records):
             return KernelProblem(found[-1], log=tail)
@@ -286,10 +286,16 @@ class Machine:
             self._restored_from = None
             reply = self._link.request(op, payload, timeout=timeout or self.timeout, stage=stage)
             if self._link.dead or reply.end is End.HUNG:
-                self._state = MachineState.DEAD
-                if self._kernel_log is not None:
-                    self._kernel_log.end(reply.console or self._link.console())
+                self._bury(reply.console or self._link.console())
             return reply
+
+    def _bury(self, console: bytes) -> None:
+        """Let it be dead, once its log has all that can be had: those who see it dead look there."""
+        with self._burying:
+            if self._state is MachineState.RUNNING:
+                if self._kernel_log is not None:
+                    self._kernel_log.end(console)
+                self._state = MachineState.DEAD
 
     def require_running(self) -> None:
         """Raise StateError when it cannot be used."""

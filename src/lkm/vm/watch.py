@@ -31,6 +31,7 @@ class Watch:
         self._agent = agent
         self._lock = threading.RLock()
         self._killed: set[int] = set()
+        self._console = b""
         self.halted = False
 
     def filenos(self) -> tuple[int, ...]:
@@ -73,13 +74,15 @@ class Watch:
                 self._qmp.send("cont")
 
     def console(self) -> bytes:
-        """What the serial console holds now; empty where nobody can be asked."""
+        """What the serial console has had so far; empty where nobody can be asked."""
         with self._lock:
             if self._qmp is None:
                 return b""
+            # QEMU gives each byte once, and a guest's end is told to all who wait.
             with contextlib.suppress(QmpClosed, QmpError, TimeoutError):
-                return self._qmp.console(CONSOLE_SIZE, deadline=time.monotonic() + LAST_WORDS)
-            return b""
+                deadline = time.monotonic() + LAST_WORDS
+                self._console += self._qmp.console(CONSOLE_SIZE, deadline=deadline)
+            return self._console
 
     def last_words(self, number: int, *, hung: bool) -> tuple[bytes, str] | None:
         """The rest of a session's log, and for one that hangs its stack; None when the agent is silent."""
