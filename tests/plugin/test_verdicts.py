@@ -30,7 +30,7 @@ def test_it(vm, insmod):
     "an oops while it is unloaded": (
         "def test_it(insmod): insmod(MODULES / 'oops_exit.c')",
         {"failed": 1},
-        ["*oops: BUG: kernel NULL pointer dereference*", "in write_to_null()*"],
+        ["*oops: BUG: kernel NULL pointer dereference*", "in write_to_null*() of oops_exit"],
     ),
     "an oops that is expected, and comes": (
         "@pytest.mark.lkm(expect='oops')\ndef test_it(insmod): insmod(MODULES / 'oops_init.c')",

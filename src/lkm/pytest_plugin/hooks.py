@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lkm.errors import LkmError
+from lkm.errors import LkmError, LoadError, UnloadError
 from lkm.pytest_plugin.fixtures import (
     build,
     insmod,
@@ -18,7 +18,7 @@ from lkm.pytest_plugin.fixtures import (
     vm,
     vm_factory,
 )
-from lkm.pytest_plugin.report import INFRASTRUCTURE, MODULE, TEST, judged, tell
+from lkm.pytest_plugin.report import INFRASTRUCTURE, LOAD, MODULE, TEST, judged, tell
 from lkm.pytest_plugin.settings import IN_FILES, MARKER, settings_of
 from lkm.pytest_plugin.tracebacks import has_users_frames, is_infrastructure, told, without_ours
 from lkm.pytest_plugin.trial import NEXT, TRIAL, Trial
@@ -132,7 +132,10 @@ def pytest_runtest_makereport(
 
 
 def _blame(report: pytest.TestReport, error: LkmError, blame: dict[str, str]) -> None:
-    blame[report.when] = INFRASTRUCTURE if is_infrastructure(error) else MODULE
+    refused = report.when == "call" and isinstance(error, LoadError | UnloadError)
+    blame[report.when] = LOAD if refused else MODULE
+    if is_infrastructure(error):
+        blame[report.when] = INFRASTRUCTURE
     if is_infrastructure(error) and hasattr(report, "wasxfail"):
         del report.wasxfail
         report.outcome = "failed"

@@ -12,10 +12,11 @@ import pytest
 from lkm.log import format_dmesg
 from lkm.pytest_plugin.trial import Load, Trial
 
-__all__ = ["INFRASTRUCTURE", "MODULE", "TEST", "judged", "tell"]
+__all__ = ["INFRASTRUCTURE", "LOAD", "MODULE", "TEST", "judged", "tell"]
 
-INFRASTRUCTURE, MODULE, TEST = "infrastructure", "module", "test"
-"""Whose fault it is that a phase failed. `MODULE` is what lkm found: a mistake in using lkm is among it."""
+INFRASTRUCTURE, LOAD, MODULE, TEST = "infrastructure", "load", "module", "test"
+"""Whose fault it is that a phase failed. `MODULE` is what lkm found: a mistake in using lkm is among it.
+`LOAD` is a load or unload that the kernel refused in the test's own function."""
 _TAIL = 100
 """How many lines of a log a report has without -v: an oops takes about half of it."""
 
@@ -110,14 +111,19 @@ def _sections(item: pytest.Item, trial: Trial, blame: dict[str, str]) -> Iterato
             lines.append(f"at {problem.file}:{problem.line}")
         yield "kernel problem", "\n".join(lines)
     if trial.kernel:
-        yield "reproduce", _command(item, trial, set(blame.values()) == {MODULE})
+        yield "reproduce", _command(item, trial, _is_of_loading(blame))
 
 
-def _command(item: pytest.Item, trial: Trial, is_modules: bool) -> str:
+def _is_of_loading(blame: dict[str, str]) -> bool:
+    """Whether loading and unloading is all that it takes to see it."""
+    return bool(blame) and set(blame.values()) <= {MODULE, LOAD} and blame.get("call") != MODULE
+
+
+def _command(item: pytest.Item, trial: Trial, is_of_loading: bool) -> str:
     """What to type. `lkm run` does no more than load and unload, so it is for what failed of these."""
     assert trial.kernel
     release = trial.kernel.release
-    if is_modules and len(trial.loads) == 1 and (load := trial.loads[0]):
+    if is_of_loading and len(trial.loads) == 1 and (load := trial.loads[0]):
         return shlex.join(["lkm", "run", *_run_words(load), "-k", release])
     callspec = getattr(item, "callspec", None)
     name = callspec.params.get("_lkm_kernel") if callspec else None
