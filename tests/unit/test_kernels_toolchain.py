@@ -106,3 +106,21 @@ def test_an_archive_that_does_not_unpack_is_an_error(
         toolchain.unpack([Path("/a/x.deb")], tmp_path / "k/root")
     assert said in str(caught.value)
     assert output.splitlines()[-1] in caught.value.evidence
+
+
+def test_a_store_may_lie_behind_a_link(tmp_path: Path) -> None:
+    source = tmp_path / "p"
+    (source / "DEBIAN").mkdir(parents=True)
+    (source / "DEBIAN/control").write_text(
+        "Package: p\nVersion: 1\nArchitecture: all\nMaintainer: p\nDescription: p\n"
+    )
+    (source / "f").write_text("f")
+    store = tmp_path / "disk/kernels"
+    (store / "k").mkdir(parents=True)
+    (tmp_path / "kernels").symlink_to(store)
+    archive = tmp_path / "kernels/p.deb"
+    done = proc.run(["dpkg-deb", "--build", str(source), str(archive)], stage="test", timeout=60)
+    assert done.returncode == 0, done.output
+    toolchain.unpack([archive], tmp_path / "kernels/k")
+    assert (store / "k/f").read_text() == "f"
+    assert not archive.exists()

@@ -159,6 +159,8 @@ def unpack(archives: Sequence[Path], into: Path, *, progress: Progress = SILENT)
 
     bubblewrap shows the rest of this computer read-only, and ends what dpkg-deb starts when lkm dies.
     """
+    # bubblewrap cannot mount below a link: it would follow it out of the root that it is making.
+    into, archives = into.resolve(), [archive.resolve() for archive in archives]
     done = 0
 
     def on_line(line: str) -> None:
