@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "names",
         metavar="K",
         nargs="*",
-        help="6.1, debian:trixie, a full release (default: the default)",
+        help="6.1, 6.1..7.2, all, debian:trixie, a full release, a glob (default: the default)",
     )
     remove = actions.add_parser("rm", help="remove kernels and what belongs to them")
     remove.add_argument("names", metavar="RELEASE", nargs="+", help="a release, as `list` shows it")
@@ -90,12 +90,13 @@ def _available(arguments: argparse.Namespace) -> int:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
-    from lkm.kernels import store
+    from lkm.kernels import selection, store
 
-    kernels = []
     with working(quiet=arguments.json) as progress:
-        for name in arguments.names or [None]:
-            kernels.append(store.fetch_newest(name, progress=progress))
+        names: tuple[str | None, ...] = (None,)
+        if arguments.names:
+            names = selection.select(",".join(arguments.names), progress=progress)
+        kernels = [store.fetch_newest(name, progress=progress) for name in names]
     if arguments.json:
         print_json({"schema": 1, "kernels": [store.describe(kernel) for kernel in kernels]})
         return 0

@@ -22,6 +22,7 @@ __all__ = [
     "Offer",
     "Wanted",
     "available",
+    "choose",
     "find_offer",
     "flavour_of",
     "newest",
@@ -121,14 +122,17 @@ def _tree_path(name: str) -> Path:
     return Path(path).expanduser().absolute()
 
 
-def unknown(name: str, on_disk: Iterable[str]) -> UsageError:
-    """The error for a name that no kernel has, with the nearest names among those that are known."""
+def unknown(name: str, on_disk: Iterable[str], also: Iterable[str] = ()) -> UsageError:
+    """The error for a name that no kernel has, with the nearest names among those that are known.
+
+    `also` are names that only the caller knows.
+    """
     import difflib
 
     offered = [offer.release for offer in _remembered()]
     suites = [f"debian:{suite.name}" for suite in SUITES]
     series = sorted({series_of(release) for release in (*on_disk, *offered)})
-    known = dict.fromkeys((*on_disk, *series, *suites, *offered, "host"))
+    known = dict.fromkeys((*on_disk, *series, *suites, *offered, *also, "host"))
     near = difflib.get_close_matches(
         name, [other for other in known if other != name], n=3, cutoff=0.5
     )
@@ -279,9 +283,16 @@ def find_offer(wanted: Wanted, *, progress: Progress = SILENT) -> Offer | None:
     seen: list[Offer] = []
     for group in _groups(wanted):
         seen += _in_suites(group, progress=progress, tolerant=bool(seen))
-        if best := newest(offer for offer in seen if wanted.fits(offer)):
+        if best := choose(wanted, seen):
             return best
     return None
+
+
+def choose(wanted: Wanted, kernels: Iterable[_D]) -> _D | None:
+    """The newest of `kernels` that fits a name, of the series' own suite before others; or None."""
+    fitting = [kernel for kernel in kernels if wanted.fits(kernel)]
+    home = {suite.name for suite in _groups(wanted)[0]}
+    return newest(kernel for kernel in fitting if kernel.suite in home) or newest(fitting)
 
 
 def _in_suites(
