@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "lkm"
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "base": (
-        "_version", "arch", "atomic", "config", "errors", "paths", "proc", "progress", "sandbox",
+        "_version", "arch", "atomic", "closing", "config", "errors", "paths", "proc", "progress", "sandbox",
     ),
     "facts": ("end", "ko", "log", "machine", "params", "problems", "source"),
     "kbuild": ("kbuild",),

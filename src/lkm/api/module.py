@@ -71,7 +71,7 @@ class Module:
                 return module.refcount
         raise UsageError(f"{self.name} is not loaded", hint="vm.modules() has what is")
 
-    def rmmod(self, *, timeout: float | None = None) -> None:
+    def rmmod(self) -> None:
         """Unload it. Raises UnloadError that says who holds it, KernelProblem."""
         with self._vm.lock:
             rmmod(self._vm.machine, self.name)

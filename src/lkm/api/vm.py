@@ -8,12 +8,12 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any
 
 from lkm.api.log import Log
 from lkm.api.module import Module
 from lkm.api.objects import ModuleObject, build
+from lkm.closing import Closing
 from lkm.errors import UsageError
 from lkm.machine import LoadedModule, MachineState
 from lkm.vm import process, snapshot
@@ -34,7 +34,7 @@ __all__ = ["VM", "Snapshot"]
 _TIMEOUT = 30.0
 
 
-class VM:
+class VM(Closing):
     """A running guest of its own kernel, thrown away when it is closed. Threads may share one.
 
     `log` is all that its kernel has printed since it was restored. `timeout` is in seconds, for each thing
@@ -67,17 +67,6 @@ class VM:
         except BaseException:
             self.machine.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<VM {self.kernel.release} {self.machine.state}>"
@@ -286,7 +275,7 @@ class VM:
         )
 
 
-class Snapshot:
+class Snapshot(Closing):
     """A frozen machine. Its files have no names, and go when it is closed or this process ends."""
 
     def __init__(
@@ -309,17 +298,6 @@ class Snapshot:
     def close(self) -> None:
         """Let it go; machines that were restored from it go on. Can be called twice."""
         self._close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _close_all(fds: Sequence[int]) -> None:

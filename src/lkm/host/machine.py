@@ -6,10 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from stat import S_IMODE, filemode
-from types import TracebackType
-from typing import Self
 
 from lkm import proc
+from lkm.closing import Closing
 from lkm.errors import HostError, StateError
 from lkm.host import call
 from lkm.host.kmsg import Kmsg
@@ -32,7 +31,7 @@ from lkm.machine import (
 __all__ = ["HostMachine"]
 
 
-class HostMachine:
+class HostMachine(Closing):
     """This computer's own kernel, by the contract of `lkm.machine.Machine`. What is loaded stays loaded.
 
     With `tidy`, what `load_needs` loaded and the kernel does not own is unloaded by `close`. Raises HostError
@@ -52,17 +51,6 @@ class HostMachine:
         self._kmsg: Kmsg | None = None
         self._needed: list[str] = []
         self._taint = _taint()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def state(self) -> MachineState:

@@ -140,8 +140,4 @@ def _run_words(load: Load) -> Iterator[str]:
     if not load.is_only:
         yield from ("--module", load.name)
     for name, value in load.params.items():
-        yield name if value is None else f"{name}={_text(value, as_text)}"
-
-
-def _text(value: Any, as_text: Any) -> str:
-    return str(as_text(value))
+        yield name if value is None else f"{name}={as_text(value)}"

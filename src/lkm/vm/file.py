@@ -9,9 +9,9 @@ import os
 import select
 import struct
 from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from lkm.closing import Closing
 from lkm.errors import LkmError
 from lkm.machine import MachineState
 from lkm.vm.calls import call, number
@@ -196,7 +196,7 @@ class GuestFile(io.RawIOBase):
         )
 
 
-class GuestMap:
+class GuestMap(Closing):
     """Memory of the guest that a file is mapped to; a fault in it is the guest's SIGBUS, ModuleFailure here."""
 
     def __init__(self, request: Callable[[Op, bytes, str], Reply], length: int) -> None:
@@ -233,14 +233,3 @@ class GuestMap:
         if self._mapped:
             self._mapped = False
             self._request(Op.UNMAP, b"", "unmap")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -6,9 +6,9 @@ still, so it costs nothing and its clock is where it was frozen.
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from lkm.closing import Closing
 from lkm.kernels.kernel import Kernel
 from lkm.progress import SILENT, Progress
 from lkm.vm import accel, snapshot
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Fresh"]
 
 
-class Fresh:
+class Fresh(Closing):
     """Makes machines that nobody has used. Ends the one that waits when it is closed."""
 
     def __init__(self, kernel: Kernel, *, progress: Progress = SILENT) -> None:
@@ -31,17 +31,6 @@ class Fresh:
         self._waiting: tuple[Link, Snapshot] | None = None
         if found := snapshot.find(kernel, self._config):
             self._waiting = snapshot.restore(found), found
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def machine(self) -> Machine:
         """A fresh machine; the caller closes it. The first time for a kernel this boots it."""

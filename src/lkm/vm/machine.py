@@ -10,9 +10,9 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from lkm.closing import Closing
 from lkm.end import End
 from lkm.errors import (
     KernelProblem,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Machine", "records_of"]
 
 
-class Machine:
+class Machine(Closing):
     """A guest to load modules on, by the contract of `lkm.machine.Machine`. Threads take turns."""
 
     options: tuple[str, ...] = ()
@@ -68,17 +68,6 @@ class Machine:
         self._reported = 0
         self._window: mmap.mmap | None = None
         self._window_lock = threading.Lock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def state(self) -> MachineState:

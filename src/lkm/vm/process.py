@@ -10,9 +10,9 @@ import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from lkm.closing import Closing
 from lkm.errors import CommandError, LkmError, UsageError
 from lkm.vm.calls import FAILURES, blame
 from lkm.vm.channel import ChannelTimeout
@@ -54,7 +54,7 @@ class Completed:
         return self
 
 
-class GuestProcess:
+class GuestProcess(Closing):
     """A program that runs in the guest beside everything else; on leaving its `with` block it is killed.
 
     `pid` is its process id there; `stdin`, `stdout` and `stderr` are binary streams. Reading waits for at most
@@ -144,17 +144,6 @@ class GuestProcess:
     def close(self) -> None:
         """Kill it where it still runs, and forget it."""
         self._talk.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = "runs" if self.returncode is None else f"ended with {self.returncode}"
