@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 import select
@@ -102,6 +103,44 @@ def test_no_qemu_outlives_a_pytest_that_is_ended(
         has_ended.register(handle, select.POLLIN)
         assert has_ended.poll(60_000)
         os.close(handle)
+
+
+HANGS = """
+def test_it(vm):
+    Path("pid").write_text(str(vm.machine.link.pid))
+    vm.run(["sh", "-c", "read x < /dev/console"], timeout=1000)
+def test_next(vm): assert vm.run(["true"]).returncode == 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "outcome"), [("signal", "*1 failed, 1 passed*"), ("thread", "*+ Timeout +*")]
+)
+def test_a_test_that_hangs_in_the_guest_is_ended_by_pytest_timeout(
+    pytester: pytest.Pytester, written: Written, method: str, outcome: str
+) -> None:
+    written(HANGS)
+    words = ["--timeout=5", f"--timeout-method={method}", "-p", "no:cacheprovider"]
+    argv = [sys.executable, "-m", "pytest", *words]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=120)
+    told = done.stdout + done.stderr
+    assert fnmatch.fnmatch(told, outcome), told
+    assert done.returncode == 1
+    assert "Timeout" in told
+    gone = has_gone(int(Path("pid").read_text()))
+    assert gone, "QEMU is still there"
+
+
+def has_gone(pid: int) -> bool:
+    """Whether a process ends within a minute."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    with os.fdopen(handle, closefd=True) as file:
+        ends = select.poll()
+        ends.register(file, select.POLLIN)
+        return bool(ends.poll(60_000))
 
 
 @pytest.fixture

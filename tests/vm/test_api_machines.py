@@ -6,7 +6,7 @@ import multiprocessing
 import re
 import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -49,6 +49,19 @@ def test_the_log_is_a_sequence_of_records(kernel: lkm.Kernel) -> None:
         assert found
         assert found[1] == "one"
         assert vm.log.search("fourth") is None
+
+
+def test_the_log_of_a_module_is_marked_where_the_kernel_is(kernel: lkm.Kernel) -> None:
+    with kernel.machine() as vm:
+        for text in ("one: first\n", "two: second\n", "two: third\n", "one: fourth\n"):
+            say(vm, text)
+        mark = vm.log.of("one").mark()
+        ended = vm.log.of("two")
+        ended.end()
+        say(vm, "one: later\n")
+        say(vm, "two: later\n")
+        assert mark.text == "one: later"
+        assert ended.text == "two: second\ntwo: third"
 
 
 def test_the_log_can_be_waited_for(kernel: lkm.Kernel) -> None:
@@ -192,7 +205,7 @@ def test_a_hang_leaves_others_alone(kernel: lkm.Kernel) -> None:
         ended = threading.Event()
 
         def read() -> None:
-            with pytest.raises(lkm.LkmError):
+            with pytest.raises(lkm.StateError, match="the machine is closed"):
                 dev.read(1)
             ended.set()
 
@@ -205,6 +218,22 @@ def test_a_hang_leaves_others_alone(kernel: lkm.Kernel) -> None:
         vm.close()
         reader.join(20)
         assert ended.is_set()
+
+
+def test_a_program_that_is_waited_for_when_its_machine_is_closed(kernel: lkm.Kernel) -> None:
+    vm = kernel.machine()
+    with ThreadPoolExecutor() as pool:
+        program = vm.start(["sh", "-c", "echo ready; read x"])
+        assert program.stdout.readline() == b"ready\n"
+        waiting: list[Future[object]] = [
+            pool.submit(program.wait),
+            pool.submit(vm.log.wait_for, "never"),
+            pool.submit(vm.path("/dev/console").read_bytes),
+        ]
+        vm.close()
+        for each in waiting:
+            with pytest.raises(lkm.StateError, match="the machine is closed"):
+                each.result(20)
 
 
 @pytest.mark.parametrize("release", [None, "5.10"], ids=["default", "5.10"])

@@ -141,6 +141,17 @@ def test_more_output_than_is_kept_is_refused(vm: lkm.VM) -> None:
     assert vm.run(["true"]).returncode == 0
 
 
+def test_output_that_nobody_takes_is_the_callers_fault_too(
+    vm: lkm.VM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lkm.vm.mux.HELD_LIMIT", 1 << 16)
+    with vm.start(["cat", "/dev/zero"]) as program:
+        while program._talk.ended is None:
+            vm.path("/proc/uptime").exists()
+        with pytest.raises(lkm.UsageError, match="more than 64 MiB came that nobody took"):
+            program.wait()
+
+
 def test_output_may_be_endless_where_it_is_read(vm: lkm.VM) -> None:
     with vm.start(["yes"]) as program:
         assert program.stdout.read(1 << 20) == b"y\n" * (1 << 19)

@@ -73,7 +73,7 @@ class Log:
 
     def mark(self) -> Log:
         """A log that begins here."""
-        return Log(self._machine, self._begin + len(self), only=self._only)
+        return Log(self._machine, self._begin + len(self._all()), only=self._only)
 
     def search(self, pattern: str | re.Pattern[str]) -> re.Match[str] | None:
         """The first match of a regular expression in a record's text; None without one."""
@@ -98,13 +98,16 @@ class Log:
     def end(self) -> None:
         """Let the stretch be over here."""
         if self._end is None:
-            self._end = self._begin + len(self)
+            self._end = self._begin + len(self._all())
 
-    def _records(self) -> list[Record]:
+    def _all(self) -> list[Record]:
         log = self._machine.kernel_log
         if self._end is None and self._machine.is_running:
             self._guarded(log.refresh, "read the log", 10.0)
-        records = log.records[self._begin : self._end]
+        return log.records[self._begin : self._end]
+
+    def _records(self) -> list[Record]:
+        records = self._all()
         if self._only is None:
             return records
         said = [record for record in records if record.text.startswith(f"{self._only}:")]

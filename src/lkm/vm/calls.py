@@ -8,10 +8,17 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
-from lkm.errors import LkmError, MachineError, ModuleFailure
+from lkm.errors import LkmError, MachineError, ModuleFailure, UsageError
 from lkm.vm.channel import ChannelClosed, ChannelTimeout
-from lkm.vm.link import Reply, collect
-from lkm.vm.mux import Conversation, ConversationEnded, GuestHalted, Overflow
+from lkm.vm.link import Reply, closed_meanwhile, collect
+from lkm.vm.mux import (
+    HELD_LIMIT,
+    Conversation,
+    ConversationEnded,
+    GuestHalted,
+    MuxClosed,
+    Overflow,
+)
 from lkm.vm.qmp import QmpClosed
 from lkm.vm.wire import Op
 
@@ -84,7 +91,12 @@ def blame(
         by = signal.Signals(error.signal).name if error.signal else "its end"
         return ModuleFailure(f"{doing} was ended by {by} in the guest")
     if isinstance(error, Overflow):
-        return ModuleFailure(f"{doing}: more than 64 MiB came that nobody took")
+        return UsageError(
+            f"{doing}: more than {HELD_LIMIT >> 20} MiB came that nobody took",
+            hint="have it write to a file in the guest and read that, or read its stdout as it comes",
+        )
+    if isinstance(error, MuxClosed):
+        return closed_meanwhile()
     return machine.died(doing) or MachineError(
         f"{doing}: the machine has gone: {error}", stage="conversation"
     )

@@ -142,6 +142,8 @@ class Channel:
         """Wait for the socket; True where something can be read."""
         if write and time.monotonic() > deadline:
             raise ChannelTimeout
+        if self._sock.fileno() < 0:
+            raise ChannelClosed("closed")
         poll = select.poll()
         poll.register(self._sock, select.POLLOUT | select.POLLIN if write else select.POLLIN)
         for fd in self.wake:

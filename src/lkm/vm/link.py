@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from lkm import proc
 from lkm.end import End
-from lkm.errors import MachineError
+from lkm.errors import LkmError, MachineError, StateError
 from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout
 from lkm.vm.qmp import QmpClosed
 from lkm.vm.watch import Watch
@@ -22,7 +22,7 @@ from lkm.vm.wire import LOG_CHANNEL, Frame, Op
 if TYPE_CHECKING:
     from lkm.vm.mux import Mux
 
-__all__ = ["Link", "Reply", "collect"]
+__all__ = ["Link", "Reply", "closed_meanwhile", "collect"]
 
 
 @dataclass
@@ -114,7 +114,8 @@ class Link:
     def request(self, op: Op, payload: bytes = b"", *, timeout: float, stage: str) -> Reply:
         """Ask the agent; always comes back within `timeout` seconds plus some for last words.
 
-        Raises MachineError only when QEMU itself is gone, or talks nonsense.
+        Raises MachineError only when QEMU itself is gone, or talks nonsense; StateError when another
+        thread has closed the link.
         """
         deadline = time.monotonic() + timeout
         request = self.begin(op, payload, deadline=deadline, stage=stage)
@@ -220,7 +221,9 @@ class Link:
         self.dead = True
         reply.console = self.console()
 
-    def _broken(self, stage: str, error: Exception) -> MachineError:
+    def _broken(self, stage: str, error: Exception) -> LkmError:
+        if self._closed:
+            return closed_meanwhile()
         self.dead = True
         if self._process:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -228,6 +231,12 @@ class Link:
         said = self.qemu_stderr()
         ended = "" if not self._process else f" (qemu ended with {self._process.returncode})"
         return MachineError(f"the machine has gone: {error}{ended}", stage=stage, console_tail=said)
+
+
+def closed_meanwhile() -> StateError:
+    """The error for one who waited for a machine that another thread has closed."""
+    hint = "restore a fresh one"
+    return StateError("the machine", state="closed", required="running", hint=hint)
 
 
 def collect(reply: Reply, frame: Frame) -> None:

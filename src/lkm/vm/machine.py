@@ -88,7 +88,9 @@ class Machine(Closing):
     def close(self) -> None:
         """End the machine, or leave it where somebody else owns it. Can be called twice."""
         if self._window is not None:
-            self._window.close()
+            # A thread that copies through it has it until it sees that the machine is closed.
+            with contextlib.suppress(BufferError):
+                self._window.close()
             self._window = None
         self._link.close()
         self._state = MachineState.CLOSED

@@ -21,7 +21,15 @@ from lkm.vm.qmp import QmpClosed
 from lkm.vm.watch import Watch
 from lkm.vm.wire import CHUNK, HEADER, LOG_CHANNEL, Frame, Op, pack
 
-__all__ = ["HELD_LIMIT", "Conversation", "ConversationEnded", "GuestHalted", "Mux", "Overflow"]
+__all__ = [
+    "HELD_LIMIT",
+    "Conversation",
+    "ConversationEnded",
+    "GuestHalted",
+    "Mux",
+    "MuxClosed",
+    "Overflow",
+]
 
 HELD_LIMIT = 64 << 20
 """How many bytes that nobody has taken yet a conversation may hold; what floods more is ended."""
@@ -40,6 +48,10 @@ class ConversationEnded(Exception):
 
 class GuestHalted(Exception):
     """The guest has halted or rebooted."""
+
+
+class MuxClosed(ChannelClosed):
+    """This side has closed it, from another thread."""
 
 
 class Overflow(Exception):
@@ -85,7 +97,8 @@ class Mux:
             return made
 
     def close(self) -> None:
-        """End them all, on this side."""
+        """End them all, on this side; who waits gets MuxClosed."""
+        self._gone = MuxClosed("closed")
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         if self._thread:
@@ -104,6 +117,8 @@ class Mux:
                 except BlockingIOError:
                     self._until_writable(deadline)
                 except OSError as error:
+                    if isinstance(self._gone, MuxClosed):
+                        raise MuxClosed("closed") from error
                     raise ChannelClosed(str(error)) from error
         finally:
             self._sending.release()
@@ -156,7 +171,7 @@ class Mux:
             except (ChannelClosed, QmpClosed) as error:
                 gone = error
         with self._changed:
-            self._gone = gone
+            self._gone = self._gone or gone
             self._changed.notify_all()
 
     def _take(self) -> None:

@@ -87,8 +87,9 @@ class GuestPath:
         return len(data)
 
     def write_text(self, text: str, encoding: str = "utf-8") -> int:
-        """Write text with one write(2); see `write_bytes`."""
-        return self.write_bytes(text.encode(encoding))
+        """Write text with one write(2), and return its length in characters; see `write_bytes`."""
+        self.write_bytes(text.encode(encoding))
+        return len(text)
 
     def stat(self) -> GuestStat:
         """stat(2)."""

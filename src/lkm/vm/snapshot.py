@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -49,6 +50,12 @@ BOOT_LIMIT = 180.0
 _LOAD_LIMIT = 30.0
 _FULL = 1 << 20
 """A disk with fewer bytes free is full: the page that did not fit is why QEMU died."""
+_IN_USE = 3600.0
+"""A machine restored within so many seconds may be restored again by the same session: it stays."""
+_UNUSED = 2 * 86400.0
+"""After so many seconds without a restore an outdated snapshot goes."""
+_OTHERS = 3
+"""How many outdated ones of one kernel and configuration stay, besides those in use."""
 SETTLE = 0.3
 """Seconds between the agent's hello and the freeze, in which the kernel ends what it does late."""
 
@@ -156,6 +163,8 @@ def restore(snapshot: Snapshot) -> Link:
 
     It ends with the link, or with this process.
     """
+    if not snapshot.fds:
+        _note_use(snapshot.path)
     with start(
         snapshot.config,
         snapshot.ram,
@@ -324,13 +333,36 @@ def _freeze(started: Started, state: Path) -> None:
         raise MachineError(str(error) or "qemu does not answer", stage="freeze") from error
 
 
+def _note_use(home: Path) -> None:
+    # A store that is not ours is not ours to tidy either.
+    with contextlib.suppress(OSError):
+        os.utime(home / "meta.json")
+
+
 def _drop_outdated(fresh: Path, kernel: Kernel, config: qemu.Config) -> None:
-    """Remove what an older agent or QEMU left for the same kernel and configuration, and what is damaged."""
+    """Remove what is damaged, and what another lkm left for the same kernel and configuration.
+
+    That other may be a checkout or a version in use: what was restored of late stays.
+    """
+    others: dict[Path, float] = {}
     for home in fresh.parent.glob("[!.]*"):
         meta = _meta(home)
         same = (meta.get("release"), meta.get("config")) == (kernel.release, config.to_dict())
-        if home != fresh and (same or not meta):
+        if home != fresh and not meta:
             atomic.remove(home)
+        elif home != fresh and same:
+            others[home] = _idle(home)
+    for rank, home in enumerate(sorted(others, key=others.__getitem__)):
+        if others[home] > _UNUSED or (rank >= _OTHERS and others[home] > _IN_USE):
+            atomic.remove(home)
+
+
+def _idle(home: Path) -> float:
+    """Seconds since it was made or restored; 0 for one that another lkm is removing."""
+    try:
+        return time.time() - (home / "meta.json").stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _release_of(home: Path) -> str | None:
