@@ -2,13 +2,15 @@
 
     python -m bench.pytest_plugin [--runs N] [--json]
 
-Nothing here is a test: the figures depend on the computer, the ratios less so.
+Under a minute a run on a quiet machine. Nothing here is a test: the figures depend on the computer, the ratios
+less so. The plugins of hypothesis and pytest-timeout, which are no part of lkm, are left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -18,49 +20,110 @@ import time
 from pathlib import Path
 
 HELLO = Path(__file__).parents[1] / "examples" / "hello"
-COUNT = 100
-EMPTY = "import pytest\n@pytest.mark.parametrize('n', range({count}))\ndef test_it(n): pass\n"
-LOADS = "import pytest\n@pytest.mark.parametrize('n', range({count}))\ndef test_it(insmod, n): insmod()\n"
+FEW, COUNT = 25, 100
+TESTS = {
+    "empty": "def test_it(n): pass",
+    "loads": "def test_it(insmod, n): insmod()",
+}
+MANY = "import pytest\n@pytest.mark.parametrize('n', range({count}))\n{test}\n"
+NOT_AHEAD = """
+from lkm.pytest_plugin.session import Session
+Session.restore_ahead = lambda *_: None
+"""
+PYTEST = (
+    "-m",
+    "pytest",
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:hypothesispytest",
+    "-p",
+    "no:timeout",
+)
+IMPORTS = (
+    "import pytest, time; t = time.perf_counter();"
+    "import lkm.pytest_plugin.hooks; print(time.perf_counter() - t)"
+)
 
 
-def seconds(home: Path, name: str, *words: str) -> float:
+def seconds(home: Path, *words: str) -> float:
     """Wall time of a whole pytest, its start included. Raises CalledProcessError when a test fails."""
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words, name]
     started = time.perf_counter()
-    subprocess.run(argv, cwd=home, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, *PYTEST, *words], cwd=home, check=True, stdout=subprocess.DEVNULL
+    )
     return time.perf_counter() - started
 
 
+def on_one_core(home: Path, *words: str) -> float:
+    """As `seconds`, pytest and its QEMUs on one core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        return seconds(home, *words)
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def import_cost() -> float:
+    """Seconds that importing the plugin takes where pytest is there already."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS], check=True, capture_output=True, text=True
+    )
+    return float(done.stdout)
+
+
+def write_tests(home: Path) -> None:
+    """The module, and tests of it: a few and many, empty and loading."""
+    for name in ("Makefile", "hello.c"):
+        shutil.copy(HELLO / name, home)
+    (home / "not_ahead.py").write_text(NOT_AHEAD)
+    for name, test in TESTS.items():
+        for count in (FEW, COUNT):
+            (home / f"test_{name}_{count}.py").write_text(MANY.format(count=count, test=test))
+
+
+def once(home: Path) -> dict[str, float]:
+    """Each job once, so that drift hits all of them alike."""
+    few, ahead_off = f"test_loads_{FEW}.py", ("-p", "not_ahead")
+    return {
+        f"{FEW} empty tests, one core": on_one_core(home, f"test_empty_{FEW}.py"),
+        f"{FEW} tests that load and unload, one core": on_one_core(home, few),
+        "  the same, not restored ahead": on_one_core(home, few, *ahead_off),
+        f"{FEW} tests that load and unload, two cores": seconds(home, few),
+        "  the same, not restored ahead, two cores": seconds(home, few, *ahead_off),
+        f"{COUNT} empty tests, -n 2: what the start costs": seconds(
+            home, f"test_empty_{COUNT}.py", "-n", "2"
+        ),
+        f"{COUNT} tests that load and unload, -n 2": seconds(
+            home, f"test_loads_{COUNT}.py", "-n", "2"
+        ),
+        "import of the plugin, over pytest's": import_cost(),
+    }
+
+
 def measured(runs: int) -> dict[str, float]:
-    """The figures, the jobs taking turns so that drift hits all of them."""
+    """The figures."""
     with tempfile.TemporaryDirectory() as path:
         home = Path(path)
-        for name in ("Makefile", "hello.c"):
-            shutil.copy(HELLO / name, home)
-        for name, text in (("empty", EMPTY), ("loads", LOADS)):
-            (home / f"test_{name}.py").write_text(text.format(count=COUNT))
-        jobs = {
-            f"{COUNT} empty tests": ("test_empty.py",),
-            f"{COUNT} tests that load and unload": ("test_loads.py",),
-            f"{COUNT} tests that load and unload, -n 2": ("test_loads.py", "-n", "2"),
-        }
-        seconds(home, "test_loads.py", "-k", "[0]")
-        series: dict[str, list[float]] = {name: [] for name in jobs}
-        for _ in range(runs):
-            for name, words in jobs.items():
-                series[name].append(seconds(home, *words))
-    rows = {name: statistics.median(figures) for name, figures in series.items()}
-    empty, loads, in_two = rows.values()
+        os.environ["PYTHONPATH"] = path
+        write_tests(home)
+        seconds(home, f"test_loads_{FEW}.py", "-k", "[0]")
+        rounds = [once(home) for _ in range(runs)]
+    rows = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
+    empty, loads, not_ahead, free, free_not_ahead, *_ = rows.values()
     return rows | {
-        "a load and unload, over an empty test": (loads - empty) / COUNT,
-        "ratio: one process / -n 2": loads / in_two,
+        "a load and unload over an empty test, one core": (loads - empty) / FEW,
+        "  what restoring ahead saves a test on one core": (not_ahead - loads) / FEW,
+        "  what restoring ahead saves a test on two cores": (free_not_ahead - free) / FEW,
     }
 
 
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     rows = measured(arguments.runs)
