@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Kernel", "kernel"]
 
-_MEMORY = 128
-"""MiB of a machine with lkm's own files."""
 _STEP = 64 << 20
 
 
@@ -72,7 +70,7 @@ class Kernel:
         if memory is None:
             # While the initramfs is unpacked, its files are in memory twice.
             size = sum(map(disk_bytes, rootfs.directories)) if rootfs else 0
-            memory = _MEMORY + -(-2 * size // _STEP) * (_STEP >> 20)
+            memory = self.facts.memory_mib + -(-2 * size // _STEP) * (_STEP >> 20)
         config = accel.machine_config(self.facts, memory_mib=memory, progress=self._progress)
         return replace(config, rootfs=rootfs)
 

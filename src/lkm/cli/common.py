@@ -33,7 +33,8 @@ def add_kernel(parser: argparse.ArgumentParser) -> None:
         "-k",
         "--kernel",
         metavar="K",
-        help="6.1, a full release, debian:trixie, tree:PATH, host (default: Debian stable's cloud kernel)",
+        help="6.1, a full release, debian:trixie, debug, tree:PATH, host (default: Debian stable's"
+        " cloud kernel)",
     )
 
 

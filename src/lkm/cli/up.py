@@ -22,7 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_kernel(parser)
     add_json(parser)
     parser.add_argument(
-        "--memory", type=int, default=128, metavar="MIB", help="its memory (default: 128 MiB)"
+        "--memory",
+        type=int,
+        metavar="MIB",
+        help="its memory (default: 128 MiB; 256 for a debug kernel)",
     )
 
 
@@ -46,7 +49,7 @@ def raise_machine(
     progress: Progress,
     *,
     wanted: str | None = None,
-    memory_mib: int = 128,
+    memory_mib: int | None = None,
 ) -> Named:
     """A machine that stays, booted and frozen first where that was not done yet."""
     from lkm.vm import accel, named, snapshot

@@ -284,7 +284,9 @@ def closure(of: World, packages: Sequence[str]) -> tuple[Package, ...]:
 def alone(of: World, package: str) -> Package:
     """`package` without what it depends on. Raises HostError where the suite does not have it."""
     argv = ["apt-get", "download", "--print-uris", "--option", "Acquire::ForceHash=SHA256", package]
-    done = _apt(of, argv, f"apt-get download --print-uris ({of.suite})", _QUERY_TIMEOUT)
+    stage = f"apt-get download --print-uris ({of.suite})"
+    # Not where the caller is: apt names no URI for a file that lies in the current directory.
+    done = _apt(of, argv, stage, _QUERY_TIMEOUT, cwd=of.directory)
     found = _parse_uris(done.output)
     if done.returncode or not found:
         raise failure(f"the package {package} of {of.suite}", done.output)

@@ -16,6 +16,7 @@ from lkm.kernels.suites import STABLE, SUITES, Suite, suite_named
 from lkm.progress import SILENT, Progress
 
 __all__ = [
+    "DEBUG_FLAVOUR",
     "FLAVOURS",
     "STABLE",
     "SUITES",
@@ -25,10 +26,12 @@ __all__ = [
     "choose",
     "find_offer",
     "flavour_of",
+    "is_debug",
     "newest",
     "offers",
     "parse_name",
     "series_of",
+    "suites_for",
     "unknown",
     "version_key",
 ]
@@ -37,6 +40,9 @@ FLAVOURS = ("cloud", "generic", "rt")
 """Debian's kinds of kernel: for virtual machines (the default), for PCs, with PREEMPT_RT."""
 
 DEFAULT_FLAVOUR = "cloud"
+
+DEBUG_FLAVOUR = "debug"
+"""What lkm builds itself from Debian's source (kernels/debug.py); no suite offers it."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +97,17 @@ class Described(Protocol):
 _NUMBERED = re.compile(rf"(?P<series>\d+(?:\.\d+)+)(?:-(?P<flavour>{'|'.join(FLAVOURS)}))?")
 _SUITE = re.compile(rf"debian:(?P<suite>[a-z-]+?)(?:-(?P<flavour>{'|'.join(FLAVOURS)}))?")
 _RELEASE = re.compile(r"\d+\.\d+\S*?-(?:(?P<flavour>cloud|rt)-)?(?P<arch>amd64)")
+_DEBUG = re.compile(r"(?:(?P<series>\d+(?:\.\d+)+)\+)?debug")
+_DEBUG_RELEASE = re.compile(r"\d+\.\d+\S*-lkm-debug")
 
 
 def parse_name(name: str | None) -> Wanted:
     """What `name` means; None is Debian stable's cloud flavour.
 
     `6.1`, `6.12.107` and `6.1-rt` are the newest such kernel (`-cloud` unless a flavour is said), then a
-    release as `uname -r` says it, `debian:trixie`, `debian:trixie-rt`, `host`, and `tree:PATH`. Raises
-    UsageError for anything else; it does not look whether such a kernel exists.
+    release as `uname -r` says it, `debian:trixie`, `debian:trixie-rt`, `debug` and `6.1+debug` (stable's and
+    6.1's source with the sanitizers on), `host`, and `tree:PATH`. Raises UsageError for anything else; it
+    does not look whether such a kernel exists.
     """
     if name is None:
         return Wanted(f"debian:{STABLE}", suite=STABLE, flavour=DEFAULT_FLAVOUR)
@@ -112,7 +121,22 @@ def parse_name(name: str | None) -> Wanted:
         return Wanted(name, suite=found["suite"], flavour=found["flavour"] or DEFAULT_FLAVOUR)
     if _RELEASE.fullmatch(name):
         return Wanted(name, release=name)
+    if is_debug(name):
+        return _debug(name)
     raise unknown(name, [])
+
+
+def is_debug(name: str) -> bool:
+    """Whether a name means a debug kernel: `debug`, `6.1+debug`, or the release of one."""
+    return bool(_DEBUG.fullmatch(name) or _DEBUG_RELEASE.fullmatch(name))
+
+
+def _debug(name: str) -> Wanted:
+    found = _DEBUG.fullmatch(name)
+    if not found:
+        return Wanted(name, "debug", release=name, flavour=DEBUG_FLAVOUR)
+    stable = next(suite.series for suite in SUITES if suite.name == STABLE)
+    return Wanted(name, "debug", series=found["series"] or stable, flavour=DEBUG_FLAVOUR)
 
 
 def _tree_path(name: str) -> Path:
@@ -144,6 +168,8 @@ def unknown(name: str, on_disk: Iterable[str], also: Iterable[str] = ()) -> Usag
 
 def flavour_of(release: str) -> str | None:
     """The flavour in a Debian release, `cloud` for 6.1.0-37-cloud-amd64; None for another's release."""
+    if _DEBUG_RELEASE.fullmatch(release):
+        return DEBUG_FLAVOUR
     found = _RELEASE.fullmatch(release)
     return (found["flavour"] or "generic") if found else None
 
@@ -317,7 +343,15 @@ def _groups(wanted: Wanted) -> list[list[Suite]]:
     """Suites to ask, in groups of equal rank: the home of a series before the moving ones."""
     if wanted.suite:
         return [[suite for suite in SUITES if suite.name == wanted.suite]]
-    series = series_of(wanted.release or wanted.series or "")
+    return _homes_of(series_of(wanted.release or wanted.series or ""))
+
+
+def _homes_of(series: str) -> list[list[Suite]]:
     home = [suite for suite in SUITES if suite.series == series]
     moving = [suite for suite in SUITES if not suite.series]
     return [home, moving]
+
+
+def suites_for(series: str) -> tuple[str, ...]:
+    """The suites that may have a series, by their names, the most likely first."""
+    return tuple(suite.name for group in _homes_of(series_of(series)) for suite in group)

@@ -16,7 +16,7 @@ from lkm.kernels.kernel import Kernel, Toolchain
 from lkm.kernels.suites import base_suite
 from lkm.progress import SILENT, Progress
 
-__all__ = ["fetch"]
+__all__ = ["depmod", "fetch"]
 
 _OWN = re.compile(r"linux-(?:image|binary|modules|headers|kbuild|base)-\d")
 _COMPILER = re.compile(r"(gcc-\d+)(?:-for-host)?")
@@ -75,7 +75,7 @@ def _make(
     with atomic.making(home, f"the kernel {offer.release}") as partial:
         _unpack(partial, offer, world, packages, progress)
         progress.step(f"indexing the modules of {offer.release}")
-        _depmod(partial, offer.release, tools)
+        depmod(partial, offer.release, tools)
         made = _describe(partial, offer, arch, packages, tools)
         record.write(partial, made)
         toolchain.add_mount_points(tools.root, [inside for _, inside in made.binds])
@@ -98,7 +98,8 @@ def _unpack(
     archives.rmdir()
 
 
-def _depmod(partial: Path, release: str, tools: Toolchain) -> None:
+def depmod(partial: Path, release: str, tools: Toolchain) -> None:
+    """Indexes the modules of a kernel that is laid out in `partial` as its packages are."""
     if not (partial / "lib").exists():
         # depmod looks below BASE/lib/modules, packages since trixie have usr/lib/modules.
         (partial / "lib").symlink_to("usr/lib")

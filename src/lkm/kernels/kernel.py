@@ -53,6 +53,20 @@ class Kernel:
     disk_bytes: int | None = None
 
     @property
+    def memory_mib(self) -> int:
+        """The memory that a machine of it has where nobody says, in MiB."""
+        return 256 if self.provider == "debug" else 128
+
+    @property
+    def append(self) -> str:
+        """What its machines have on the kernel's command line beside lkm's own words.
+
+        Without `kasan_multi_shot` KASAN reports the first of several (mm/kasan/report.c, 6.12). ACPI's
+        interpreter is half of a debug kernel's boot, and a machine of lkm has nothing for it to do.
+        """
+        return "kasan_multi_shot acpi=off" if self.provider == "debug" else ""
+
+    @property
     def build_dir_on_host(self) -> Path:
         """The build tree's place on this computer's disk."""
         return self.to_host(self.build_dir)

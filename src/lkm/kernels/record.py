@@ -20,7 +20,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Record:
-    """One kernel of provider `debian` as it lies in the store; everything but where the store is."""
+    """One kernel as it lies in the store; everything but where the store is.
+
+    `suite` and `version` are those of the package that it is, or (provider `debug`) that it was built from.
+    """
 
     release: str
     arch: str
@@ -38,13 +41,14 @@ class Record:
     identity: str
     disk_bytes: int
     packages: tuple[str, ...]
+    provider: str = "debian"
 
     def kernel(self, home: Path, toolchain: Toolchain) -> Kernel:
         """The kernel, given the directory that holds it."""
         return Kernel(
             release=self.release,
             arch=arch_named(self.arch),
-            provider="debian",
+            provider=self.provider,
             image=home / self.image,
             build_dir=self.build_dir,
             binds=tuple((home / relative, inside) for relative, inside in self.binds),

@@ -29,7 +29,7 @@ def select(text: str, *, progress: Progress = SILENT) -> tuple[str, ...]:
     A name is one that `catalog.parse_name` knows (the newest such kernel), a range of series with both ends
     in it (`6.1..7.2`, `6.1..`; the newest kernel of each series), `all`, `oldest`, `newest`, or a glob of
     releases of any flavour (`6.1.*`, `*-rt-amd64`). The flavour is `cloud` unless a name ends in another.
-    `host` and `tree:PATH` stay as they are, at the end.
+    `debug`, `6.1+debug`, `host` and `tree:PATH` stay as they are, at the end.
 
     The kernels are those that the archive offers, from lists at most a day old; where it cannot be asked,
     or offers none of a name, those on this disk. Fetches none of them. Raises UsageError for a name that no
@@ -47,12 +47,13 @@ def select(text: str, *, progress: Progress = SILENT) -> tuple[str, ...]:
 
 
 def _is_elsewhere(name: str) -> bool:
-    return name == "host" or name.startswith("tree:")
+    return name == "host" or name.startswith("tree:") or catalog.is_debug(name)
 
 
 def _age(release: str) -> tuple[object, int, str]:
     flavour = catalog.flavour_of(release)
-    rank = catalog.FLAVOURS.index(flavour) if flavour else len(catalog.FLAVOURS)
+    known = catalog.FLAVOURS
+    rank = known.index(flavour) if flavour in known else len(known)
     return catalog.version_key(release), rank, release
 
 

@@ -56,7 +56,7 @@ def fetch_newest(name: str | None = None, *, progress: Progress = SILENT) -> Ker
     Unlike `get` it always asks the mirror (package lists may be a day old). Raises what `get` does.
     """
     wanted = catalog.parse_name(name or config.load().kernel)
-    if wanted.provider != "debian":
+    if wanted.provider not in ("debian", "debug"):
         return get(wanted.text, progress=progress)
     return _fetch(wanted, progress)
 
@@ -163,6 +163,10 @@ def _fetch(wanted: Wanted, progress: Progress) -> Kernel:
     from lkm.kernels import debian
 
     try:
+        if wanted.provider == "debug":
+            from lkm.kernels import debug
+
+            return debug.fetch(wanted, progress=progress)
         offer = catalog.find_offer(wanted, progress=progress)
         if offer is None:
             raise catalog.unknown(wanted.text, _releases())

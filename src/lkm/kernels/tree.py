@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lkm.arch import ARCHES, Arch
 from lkm.errors import UsageError
-from lkm.kernels import toolchain
+from lkm.kernels import kconfig, toolchain
 from lkm.kernels.kernel import Kernel, Toolchain
 from lkm.progress import SILENT, Progress
 
@@ -79,7 +79,7 @@ def assemble(
     progress: Progress,
 ) -> Kernel:
     """A Kernel of files that the store does not own: `shown` are bound at their own absolute paths."""
-    config = _options(build_dir / ".config")
+    config = kconfig.options(build_dir / ".config")
     suite, cc = toolchain.compiler_for(
         int(config.get("GCC_VERSION", 0)),
         toolchain.glibc_needed(build_dir / name for name in _PROGRAMS),
@@ -149,19 +149,6 @@ def _open_up(path: Path) -> str:
     return f"sudo chmod -R a+rX {shlex.quote(str(path))}"
 
 
-def _options(path: Path) -> dict[str, str]:
-    """The options of a .config or auto.conf by their names without CONFIG_.
-
-    Strings are without their quotes and escapes, which auto.conf has not any more since Linux 5.19.
-    """
-    text = path.read_text(errors="replace")
-    found = re.findall(r"^CONFIG_(\w+)=(.*)$", text, re.MULTILINE)
-    return {name: value.translate(_QUOTING) for name, value in found}
-
-
-_QUOTING = {ord('"'): None, ord("\\"): None}
-
-
 def _checked_config(path: Path) -> dict[str, str]:
     """The configuration of a directory in which make can work and that has one."""
     if not path.is_dir():
@@ -184,7 +171,7 @@ def _checked_config(path: Path) -> dict[str, str]:
             evidence=["a kernel that was built with O=DIR is tree:DIR"],
             hint=f"make -C {path} defconfig bzImage modules",
         )
-    config = _options(path / ".config")
+    config = kconfig.options(path / ".config")
     if config.get("MODULES") != "y":
         source = _shown(path)[0]
         raise UsageError(
@@ -242,7 +229,7 @@ def _wants_objtool(config: Mapping[str, str]) -> bool:
 
 def _check_up_to_date(path: Path, config: Mapping[str, str]) -> None:
     """Refuse a .config that is not the one which the tree was built with (kept in auto.conf)."""
-    built = _options(path / "include/config/auto.conf")
+    built = kconfig.options(path / "include/config/auto.conf")
     changed = sorted(name for name in {*config, *built} if config.get(name) != built.get(name))
     if changed:
         rows = [

@@ -28,12 +28,16 @@ def machine_config(
     kernel: Kernel,
     *,
     clock: Clock = Clock.VIRTUAL,
-    memory_mib: int = 128,
+    memory_mib: int | None = None,
     progress: Progress = SILENT,
 ) -> Config:
-    """The configuration of a machine for this kernel, with the fastest accelerator that works here."""
+    """The configuration of a machine for this kernel, with the fastest accelerator that works here.
+
+    `memory_mib` is as much as the kernel wants, for None.
+    """
     accel = choose(kernel, progress=progress)
-    return Config(kernel.arch, accel=accel, clock=clock, memory_mib=memory_mib)
+    memory = kernel.memory_mib if memory_mib is None else memory_mib
+    return Config(kernel.arch, accel, clock, memory, append=kernel.append)
 
 
 def choose(kernel: Kernel, *, progress: Progress = SILENT) -> Accel:
