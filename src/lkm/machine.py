@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntFlag, StrEnum
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_TIMEOUT",
+    "REAL_SETTLE",
+    "SETTLE",
     "TAINTED",
+    "Area",
+    "Left",
     "LoadedModule",
     "Machine",
     "MachineState",
@@ -34,6 +38,10 @@ __all__ = [
 
 DEFAULT_TIMEOUT = 30.0
 """Seconds of wall time that one request to a machine may take."""
+SETTLE = 2.0
+"""Seconds that a machine on virtual time is watched after a load and after an unload: it skips what is idle."""
+REAL_SETTLE = 0.2
+"""The same for a guest on real time, where whoever waits waits as long as that."""
 TAINTED = "/proc/sys/kernel/tainted"
 
 _TAINTS = "PFSRMBUDAWCIOELKXTNJ"
@@ -48,15 +56,40 @@ class MachineState(StrEnum):
     CLOSED = "closed"
 
 
+class Area(IntFlag):
+    """What a module can leave something behind in; the twin of the agent's (`vm/agent/inventory.c`)."""
+
+    PROC = 1
+    SYSCTL = 2
+    DEVICES = 4
+    SYSFS = 8
+    CACHES = 16
+    OTHER = 32
+    ALL = 63
+
+
+@dataclass(frozen=True)
+class Left:
+    """Something that is there and was not before.
+
+    `kind` is `path` or what list of the kernel has it (`device`, `crypto`, `kthread`, ...), `name` the path or
+    the entry; `more` is a thread's stack, or the section of the list.
+    """
+
+    kind: str
+    name: str
+    more: str = ""
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one load or unload.
+    """What became of one load, one unload, or the time after it.
 
     `errno` is 0 or what the system call gave; it means nothing unless `end` is `done`. `records` is the
     log of that time, `seconds` the wall time that was waited, `guest_seconds` what passed on the
     kernel's own clock inside the system call. `stacks` says where a hanging process is in the kernel, and
     `remains` what of it could not be ended. `lost` counts the records that the log's ring dropped before
-    they could be read.
+    they could be read. `left` is what is new since the inventory, where that was asked for.
     """
 
     end: End
@@ -67,6 +100,7 @@ class Outcome:
     stacks: str = ""
     lost: int = 0
     remains: str = ""
+    left: tuple[Left, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,6 +193,20 @@ class Machine(Protocol):
 
     def unload(self, name: str, *, timeout: float | None = None) -> Outcome:
         """delete_module(2), whatever comes of it."""
+        ...
+
+    def inventory(self) -> None:
+        """Remember what there is now, for `settle` to compare with; a guest's is there when it is restored."""
+        ...
+
+    def settle(
+        self, seconds: float | None = None, areas: int = 0, *, timeout: float | None = None
+    ) -> Outcome:
+        """Watch the kernel for that long on its own clock, whatever comes of it.
+
+        None is the machine's own time: SETTLE, REAL_SETTLE, or none at all. With `areas` of `Area` the outcome
+        has what is `left` there since the inventory.
+        """
         ...
 
     def parameters(self, name: str) -> dict[str, ParameterFile]:

@@ -8,23 +8,36 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lkm import kbuild
+from lkm import kbuild, remains
 from lkm.end import End
 from lkm.errors import BuildError, UsageError
 from lkm.kernels.kernel import Kernel
-from lkm.machine import DEFAULT_TIMEOUT, Machine
+from lkm.machine import DEFAULT_TIMEOUT, Area, Machine, Outcome
+from lkm.problems import Problem, ProblemKind, find
 from lkm.progress import SILENT, Progress
 from lkm.targets import Target, Targets, assign, needed, needs_of, targets_of
-from lkm.verdict import ModuleRun, Timings, Verdict, judge
+from lkm.verdict import ModuleRun, Stages, Timings, Verdict, judge
 
 if TYPE_CHECKING:
     from lkm.preflight import Preflight, Refusal
 
-__all__ = ["Run", "run"]
+__all__ = ["Limits", "Run", "run"]
 
 SCHEMA = 1
 
 MachineMaker = Callable[[str], Machine]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long each load and each unload may take, and how long the kernel is watched after it.
+
+    `timeout` is in seconds of the wall clock, `settle` of the guest's: None is the machine's own, with 0
+    nothing is watched, and nothing compared.
+    """
+
+    timeout: float = DEFAULT_TIMEOUT
+    settle: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,14 +74,14 @@ def run(
     *,
     params: Mapping[str, str | None] | None = None,
     module: str | None = None,
-    timeout: float = DEFAULT_TIMEOUT,
+    limits: Limits = Limits(),
     preflight: Preflight | None = None,
     progress: Progress = SILENT,
 ) -> Run:
     """Build `path` (a directory, a .c or a .ko), and load and unload each of its modules in a fresh machine.
 
     `machine` makes the machine for a module of that name. `params` go to the modules that have them; `module`
-    names the one to try. `timeout` is for each load and each unload, in seconds. `preflight` is asked before
+    names the one to try. `preflight` is asked before
     anything is loaded, on a machine that is no guest. What the module does is in the Run, never an
     exception: UsageError, HostError and MachineError are all that is raised.
     """
@@ -81,7 +94,7 @@ def run(
     chosen = _chosen(targets.named, module)
     arguments = assign(chosen, params or {})
     runs = [
-        _try(target, targets, arguments[target.name], kernel, machine, timeout, preflight)
+        _try(target, targets, arguments[target.name], kernel, machine, limits, preflight)
         for target in chosen
     ]
     return Run(kernel, tuple(runs), targets.build)
@@ -119,7 +132,7 @@ def _try(
     arguments: str,
     kernel: Kernel,
     make: MachineMaker,
-    timeout: float,
+    limits: Limits,
     preflight: Preflight | None,
 ) -> ModuleRun:
     started = time.monotonic()
@@ -132,7 +145,9 @@ def _try(
         if preflight and (refusal := preflight.refusal(target, targets.all, loaded)):
             return _refused(target.name, refusal, timings, machine)
         machine.load_needs(needs)
-        return _tried(target, machine, arguments, timeout, timings)
+        if (needs.own or needs.others) and limits.settle != 0:
+            machine.inventory()
+        return _tried(target, machine, arguments, limits, timings)
 
 
 def _refused(name: str, refusal: Refusal, timings: Timings, machine: Machine) -> ModuleRun:
@@ -148,29 +163,80 @@ def _refused(name: str, refusal: Refusal, timings: Timings, machine: Machine) ->
 
 
 def _tried(
-    target: Target, machine: Machine, arguments: str, timeout: float, timings: Timings
+    target: Target, machine: Machine, arguments: str, limits: Limits, timings: Timings
 ) -> ModuleRun:
-    from lkm.ko import read_image
-
-    load = machine.load(read_image(target.image), arguments, timeout=timeout)
-    params: dict[str, str] = {}
-    unload = None
-    if load.end is End.DONE and load.errno == 0:
-        if any(parameter.perm != 0 for parameter in target.object.parameters):
-            files = machine.parameters(target.name)
-            params = {name: file.value for name, file in files.items() if file.value is not None}
-        unload = machine.unload(target.name, timeout=timeout)
-    judged = judge(target.name, load, unload, has_exit=target.object.has_exit)
+    looks = remains.areas(target.object.imports)
+    stages, params = _worked(target, machine, arguments, limits, looks)
+    found = _found(stages)
+    judged = judge(target.name, stages, has_exit=target.object.has_exit, found=found)
     return ModuleRun(
         target.name,
         judged.verdict,
         judged.reason,
         judged.errno,
         params,
-        (*load.records, *(unload.records if unload else ())),
+        stages.records,
         judged.problems,
-        replace(timings, load=load.seconds, unload=unload.seconds if unload else None),
-        load.lost + (unload.lost if unload else 0),
+        _timed(stages, timings),
+        sum(outcome.lost for outcome in stages.outcomes),
         judged.hint,
         machine.taint(),
+    )
+
+
+def _worked(
+    target: Target, machine: Machine, arguments: str, limits: Limits, looks: Area
+) -> tuple[Stages, dict[str, str]]:
+    """Load the module, watch, unload it, watch; as far as that goes."""
+    from lkm.ko import read_image
+
+    def watched(areas: int) -> Outcome | None:
+        if limits.settle == 0:
+            return None
+        return machine.settle(limits.settle, areas, timeout=limits.timeout)
+
+    load = machine.load(read_image(target.image), arguments, timeout=limits.timeout)
+    if load.end is not End.DONE:
+        return Stages(load), {}
+    if load.errno:
+        return Stages(load, watched(looks)), {}
+    params: dict[str, str] = {}
+    if any(parameter.perm != 0 for parameter in target.object.parameters):
+        files = machine.parameters(target.name)
+        params = {name: file.value for name, file in files.items() if file.value is not None}
+    stages = Stages(load, watched(0))
+    if _is_over(stages):
+        return stages, params
+    unload = machine.unload(target.name, timeout=limits.timeout)
+    stages = replace(stages, unload=unload)
+    if unload.end is End.DONE and unload.errno == 0:
+        stages = replace(stages, after_unload=watched(looks))
+    return stages, params
+
+
+def _is_over(stages: Stages) -> bool:
+    """Whether the machine cannot be asked for more: after an oops rmmod may wait for ever."""
+    if stages.outcomes[-1].end is not End.DONE:
+        return True
+    return any(problem.kind in _FATAL for problem in find(stages.records))
+
+
+_FATAL = (
+    ProblemKind.OOPS, ProblemKind.BUG, ProblemKind.DOUBLE_FAULT, ProblemKind.STACK_OVERFLOW,
+)  # fmt: skip
+
+
+def _found(stages: Stages) -> tuple[Problem, ...]:
+    """The problems that the log does not tell of."""
+    left = [one for outcome in stages.outcomes for one in outcome.left]
+    return remains.problems(left, len(stages.records)) if left else ()
+
+
+def _timed(stages: Stages, timings: Timings) -> Timings:
+    watched = [one.seconds for one in (stages.after_load, stages.after_unload) if one]
+    return replace(
+        timings,
+        load=stages.load.seconds,
+        unload=stages.unload.seconds if stages.unload else None,
+        settle=sum(watched) if watched else None,
     )

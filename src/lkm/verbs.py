@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from lkm.end import End
 from lkm.errors import KernelProblem, LoadError, ModuleFailure, UnloadError, UsageError
 from lkm.machine import Machine, Outcome, ParameterFile
-from lkm.verdict import Judgement, Verdict, judge
+from lkm.verdict import Judgement, Stages, Verdict, judge
 
 if TYPE_CHECKING:
     from lkm.targets import Target
@@ -23,7 +23,7 @@ def insmod(machine: Machine, target: Target, arguments: str = "") -> Outcome:
     from lkm.ko import read_image
 
     outcome = machine.load(read_image(target.image), arguments)
-    judged = judge(target.name, outcome, None)
+    judged = judge(target.name, Stages(outcome))
     if judged.verdict is Verdict.OK:
         return outcome
     if judged.verdict is not Verdict.LOAD_FAILED:
@@ -38,7 +38,7 @@ def rmmod(machine: Machine, name: str) -> Outcome:
     """Unload a module. Raises UnloadError that says who holds it, KernelProblem."""
     module = Path(name).name.partition(".ko")[0].replace("-", "_")
     outcome = machine.unload(module)
-    judged = judge(module, outcome, None)
+    judged = judge(module, Stages(outcome))
     if outcome.end is End.DONE and outcome.errno:
         raise UnloadError(
             module, outcome.errno, log=_said(outcome), hint=_held(machine, module, outcome.errno)

@@ -16,7 +16,7 @@ from lkm.problems import Problem, ProblemKind, find, to_dict
 if TYPE_CHECKING:
     from lkm.machine import Outcome, Taint
 
-__all__ = ["ModuleRun", "Timings", "Verdict", "judge", "reason_of_refusal"]
+__all__ = ["ModuleRun", "Stages", "Timings", "Verdict", "judge", "reason_of_refusal"]
 
 
 class Verdict(StrEnum):
@@ -39,6 +39,7 @@ class Timings:
     restore: float | None = None
     load: float | None = None
     unload: float | None = None
+    settle: float | None = None
 
     def to_dict(self) -> dict[str, float | None]:
         """The timings, rounded to a tenth of a millisecond."""
@@ -47,6 +48,7 @@ class Timings:
             "restore": self.restore,
             "load": self.load,
             "unload": self.unload,
+            "settle": self.settle,
         }
         return {name: None if s is None else round(s, 4) for name, s in stages.items()}
 
@@ -103,26 +105,62 @@ class Judgement:
     hint: str | None = None
 
 
-def judge(name: str, load: Outcome, unload: Outcome | None, *, has_exit: bool = True) -> Judgement:
-    """The verdict on one load and, where it came to that, one unload.
+@dataclass(frozen=True)
+class Stages:
+    """What was done with a module, in this order; None for what it did not come to."""
+
+    load: Outcome
+    after_load: Outcome | None = None
+    unload: Outcome | None = None
+    after_unload: Outcome | None = None
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """Those that there were."""
+        each = (self.load, self.after_load, self.unload, self.after_unload)
+        return tuple(outcome for outcome in each if outcome)
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """What the kernel said in all of them."""
+        return tuple(record for outcome in self.outcomes for record in outcome.records)
+
+    @property
+    def last(self) -> str:
+        """The last of them, as a reason names it."""
+        if self.after_unload:
+            return "the time after its exit"
+        if self.unload:
+            return "exit"
+        return "the time after its init" if self.after_load else "init"
+
+
+def judge(
+    name: str, stages: Stages, *, has_exit: bool = True, found: Sequence[Problem] = ()
+) -> Judgement:
+    """The verdict on what was done with a module.
 
     What the kernel reported outweighs what the system calls returned: a module that loads with a WARNING
-    has a problem.
+    has a problem. `found` are the problems that somebody else than the kernel's log tells of.
     """
-    records = [*load.records, *(unload.records if unload else ())]
-    problems = tuple(find(records))
-    last, verb = (unload, "exit") if unload else (load, "init")
+    problems = (*find(stages.records), *found)
+    load, unload, last = stages.load, stages.unload, stages.outcomes[-1]
     if last.end is End.HUNG:
-        return Judgement(Verdict.HUNG, _hung(name, verb, last), None, _not_ours(problems))
+        return Judgement(Verdict.HUNG, _hung(name, stages.last, last), None, _not_ours(problems))
     if last.end is End.PANIC:
         summary = (
-            _worst(problems).summary if problems else f"the guest went down in {name}'s {verb}"
+            _worst(problems).summary
+            if problems
+            else f"the guest went down in {name}'s {stages.last}"
         )
         return Judgement(Verdict.PANIC, summary, None, problems)
+    refused = next((one for one in stages.outcomes if one.errno), last)
     if problems:
-        return Judgement(Verdict.PROBLEM, _worst(problems).summary, _errno(last), problems)
+        return Judgement(Verdict.PROBLEM, _worst(problems).summary, _errno(refused), problems)
     if last.end is End.KILLED:
-        return Judgement(Verdict.PROBLEM, f"the kernel killed the process in {name}'s {verb}")
+        return Judgement(
+            Verdict.PROBLEM, f"the kernel killed the process in {name}'s {stages.last}"
+        )
     if load.errno:
         reason, hint = reason_of_refusal(name, load)
         return Judgement(Verdict.LOAD_FAILED, reason, _errno(load), hint=hint)

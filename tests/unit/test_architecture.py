@@ -26,7 +26,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "host": ("host",),
     "check": ("loadcheck",),
     "signing": ("signing",),
-    "run": ("prediction", "preflight", "run", "targets", "verbs", "verdict"),
+    "run": ("prediction", "preflight", "remains", "run", "targets", "verbs", "verdict"),
     "cli": ("cli", "__main__"),
     "api": ("__init__", "api"),
     "pytest_plugin": ("pytest_plugin",),

@@ -17,7 +17,7 @@ from typing import TypeVar
 from lkm.end import End
 from lkm.errors import HostError, StateError
 from lkm.machine import LoadedModule, Machine, Needs, Outcome
-from lkm.verdict import Verdict, judge
+from lkm.verdict import Stages, Verdict, judge
 
 E = TypeVar("E", bound=BaseException)
 Check = Callable[[Machine, Path], None]
@@ -199,7 +199,7 @@ def files_fail_with_the_kernels_errno(machine: Machine, directory: Path) -> None
 @promise
 def a_warning_is_a_problem_of_a_load_that_went_well(machine: Machine, directory: Path) -> None:
     outcome = load(machine, directory, "warn")
-    judged = judge("warn", outcome, None)
+    judged = judge("warn", Stages(outcome))
     same((judged.verdict, judged.problems[0].kind.value), (Verdict.PROBLEM, "WARNING"))
 
 
@@ -209,7 +209,7 @@ def an_oops_kills_the_caller_and_leaves_a_machine_that_answers(
 ) -> None:
     outcome = machine.load((directory / "oops_init.ko").read_bytes())
     same(outcome.end, End.KILLED)
-    judged = judge("oops_init", outcome, None)
+    judged = judge("oops_init", Stages(outcome))
     same((judged.verdict, judged.problems[0].kind.value), (Verdict.PROBLEM, "oops"))
     assert found(machine, "oops_init")
     load(machine, directory, "hello")
@@ -220,7 +220,7 @@ def a_load_that_hangs_is_given_up_with_where_it_is(machine: Machine, directory: 
     outcome = machine.load((directory / "sleeper.ko").read_bytes(), timeout=3)
     same((outcome.end, outcome.seconds, said(outcome)), (End.HUNG, 3.0, ["sleeper: sleeping"]))
     assert "sleeper_init" in outcome.stacks, outcome.stacks
-    judged = judge("sleeper", outcome, None)
+    judged = judge("sleeper", Stages(outcome))
     assert "sleeper_init [sleeper]" in (judged.reason or ""), judged.reason
     raised(StateError, lambda: machine.load(b""))
 

@@ -18,7 +18,7 @@ from lkm.errors import UsageError
 from lkm.machine import LoadedModule, MachineState
 from lkm.vm import process, snapshot
 from lkm.vm.file import GuestFile
-from lkm.vm.machine import Machine
+from lkm.vm.machine import Machine, settle_time
 from lkm.vm.path import GuestPath
 from lkm.vm.snapshot import Snapshot as Frozen
 
@@ -59,6 +59,7 @@ class VM(Closing):
             release=kernel.release,
             timeout=timeout or _TIMEOUT,
             restored_from=None if frozen.fds else frozen.path,
+            settle=settle_time(frozen.config),
         )
         try:
             self.machine.ping()

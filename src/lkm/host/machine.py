@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from stat import S_IMODE, filemode
 
 from lkm import proc
 from lkm.closing import Closing
+from lkm.end import End
 from lkm.errors import HostError, StateError
 from lkm.host import call
 from lkm.host.kmsg import Kmsg
@@ -100,6 +102,23 @@ class HostMachine(Closing):
         limit = timeout or self.timeout
         called = call.unload(name, timeout=limit, log=log.fileno(), on_log=log.collect)
         return self._outcome(called, log)
+
+    def inventory(self) -> None:
+        """Nothing: on a computer where others work too, what is new tells nothing of the module."""
+
+    def settle(
+        self, seconds: float | None = None, areas: int = 0, *, timeout: float | None = None
+    ) -> Outcome:
+        """Watch the log for `seconds`, for None not at all. Nothing is ever `left`: see `inventory`."""
+        if not seconds:
+            return Outcome(End.DONE, 0, (), 0.0)
+        log = self._log()
+        started = time.monotonic()
+        time.sleep(seconds)
+        log.collect()
+        records, lost = log.take()
+        spent = time.monotonic() - started
+        return Outcome(End.DONE, 0, records, spent, spent, lost=lost)
 
     def parameters(self, name: str) -> dict[str, ParameterFile]:
         """What /sys/module/NAME/parameters holds, sorted by name; empty where there is nothing."""

@@ -15,7 +15,7 @@ from lkm.log import Record
 from lkm.problems.forms import FRAME, MESSAGES, STACK_BEGINS, ProblemKind
 from lkm.problems.reports import Reader, Report
 
-__all__ = ["Frame", "Problem", "ProblemKind", "Process", "find", "to_dict"]
+__all__ = ["Frame", "Problem", "ProblemKind", "Process", "find", "stack", "to_dict"]
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,12 @@ def to_dict(problem: Problem) -> dict[str, Any]:
         "trace": list(found["trace"]),
         "records": list(problem.records),
     }
+
+
+def stack(text: str) -> tuple[Frame, ...]:
+    """The frames of a /proc/PID/stack, innermost first (`[<0>] msleep+0x2d/0x40`, fs/proc/base.c)."""
+    frames = (_frame(line) for line in text.splitlines()[:256])
+    return tuple(frame for frame in frames if frame)
 
 
 _CPU = re.compile(

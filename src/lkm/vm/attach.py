@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lkm.errors import MachineError, UsageError
+from lkm.machine import REAL_SETTLE
 from lkm.vm import qemu
 from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout
 from lkm.vm.link import Link
@@ -49,7 +50,7 @@ def attach(named: Named, *, with_monitor: bool = True) -> Machine:
         link = Link(
             session, number=number, watch=watch, mux=mux, window=window, on_close=kept.close
         )
-        return Machine(link, release=named.release)
+        return Machine(link, release=named.release, settle=REAL_SETTLE)
 
 
 @contextlib.contextmanager

@@ -34,14 +34,19 @@ class Fresh(Closing):
 
     def machine(self) -> Machine:
         """A fresh machine; the caller closes it. The first time for a kernel this boots it."""
-        from lkm.vm.machine import Machine
+        from lkm.vm.machine import Machine, settle_time
 
         waiting, self._waiting = self._waiting, None
         if waiting is None:
             frozen = snapshot.prepare(self._kernel, self._config, progress=self._progress)
             waiting = snapshot.restore(frozen), frozen
         link, origin = waiting
-        return Machine(link, release=self._kernel.release, restored_from=origin.path)
+        return Machine(
+            link,
+            release=self._kernel.release,
+            restored_from=origin.path,
+            settle=settle_time(origin.config),
+        )
 
     def close(self) -> None:
         """End the machine that waits, if there is one."""

@@ -24,6 +24,9 @@ from lkm.errors import (
 from lkm.log import Record, lost, merge, parse_console, parse_kmsg
 from lkm.machine import (
     DEFAULT_TIMEOUT,
+    REAL_SETTLE,
+    SETTLE,
+    Left,
     LoadedModule,
     MachineState,
     Needs,
@@ -34,13 +37,13 @@ from lkm.machine import (
 )
 from lkm.vm.channel import ChannelClosed, ChannelTimeout
 from lkm.vm.link import Link, Reply
-from lkm.vm.qemu import WINDOW_SIZE
+from lkm.vm.qemu import WINDOW_SIZE, Config
 from lkm.vm.wire import MARK, Op
 
 if TYPE_CHECKING:
     from lkm.vm.kernel_log import KernelLog
 
-__all__ = ["Machine", "records_of"]
+__all__ = ["Machine", "records_of", "settle_time"]
 
 
 class Machine(Closing):
@@ -56,8 +59,10 @@ class Machine(Closing):
         release: str,
         timeout: float = DEFAULT_TIMEOUT,
         restored_from: Path | None = None,
+        settle: float = SETTLE,
     ) -> None:
         self.release = release
+        self.settle_time = settle
         self.timeout = timeout
         self._restored_from = restored_from
         self._link = link
@@ -114,6 +119,21 @@ class Machine(Closing):
     def unload(self, name: str, *, timeout: float | None = None) -> Outcome:
         """delete_module(2), whatever comes of it."""
         return self._act(Op.UNLOAD, os.fsencode(name) + b"\0", timeout, "rmmod")
+
+    def inventory(self) -> None:
+        """Remember what there is now, for `settle` to compare with; the first time was before the freeze."""
+        self.ask(Op.INVENTORY, b"", "inventory")
+
+    def settle(
+        self, seconds: float | None = None, areas: int = 0, *, timeout: float | None = None
+    ) -> Outcome:
+        """Watch the kernel for `seconds` of its own time, then say what is new in `areas` since the inventory.
+
+        `timeout` is how much longer it may take on the wall clock.
+        """
+        wait = self.settle_time if seconds is None else seconds
+        payload = struct.pack("<QI", int(wait * 1e9), areas)
+        return self._act(Op.SETTLE, payload, wait + (timeout or self.timeout), "settle")
 
     def parameters(self, name: str) -> dict[str, ParameterFile]:
         """What /sys/module/NAME/parameters holds, sorted by name; empty where there is nothing."""
@@ -260,6 +280,7 @@ class Machine(Closing):
             spent,
             reply.stacks,
             lost(parse_kmsg(reply.log)),
+            left=_left(b"".join(reply.data)),
         )
 
     def ask(self, op: Op, payload: bytes, stage: str, path: str | None = None) -> Reply:
@@ -308,6 +329,16 @@ class Machine(Closing):
         return MachineError(
             f"the guest {reply.end}: no answer", stage=stage, console_tail="\n".join(tail)
         )
+
+
+def settle_time(config: Config) -> float:
+    """How long such a machine is watched where nobody says: idle time costs something only on a real clock."""
+    return SETTLE if config.skips_idle else REAL_SETTLE
+
+
+def _left(data: bytes) -> tuple[Left, ...]:
+    entries = data.decode(errors="replace").split("\0")
+    return tuple(Left(*entry.split("\t", 2)) for entry in entries if entry)
 
 
 def records_of(reply: Reply) -> list[Record]:

@@ -78,6 +78,11 @@ class Config:
         if not 64 <= self.memory_mib <= 65536:
             raise UsageError(f"a machine of {self.memory_mib} MiB", hint="give 64 to 65536 MiB")
 
+    @property
+    def skips_idle(self) -> bool:
+        """Whether its clock jumps to the next timer when it idles; a processor of KVM has the real clock."""
+        return self.clock is Clock.VIRTUAL and self.accel is Accel.TCG
+
     def to_dict(self) -> dict[str, object]:
         """The configuration as JSON can hold it."""
         document = {**asdict(self), "arch": self.arch.name}

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 import tempfile
 import time
 from collections.abc import Iterator
@@ -56,8 +57,12 @@ _UNUSED = 2 * 86400.0
 """After so many seconds without a restore an outdated snapshot goes."""
 _OTHERS = 3
 """How many outdated ones of one kernel and configuration stay, besides those in use."""
-SETTLE = 0.3
-"""Seconds between the agent's hello and the freeze, in which the kernel ends what it does late."""
+_SKIPPED, _WAITED = 20.0, 0.3
+"""Seconds of guest time between the agent's hello and the freeze, in which the kernel ends what it does late.
+
+Those that are skipped when it idles last as long as it is busy (cryptomgr_test: some seconds), and little
+longer.
+"""
 
 
 @dataclass(frozen=True)
@@ -239,9 +244,8 @@ def _make(kernel: Kernel, config: qemu.Config, home: Path, progress: Progress) -
     boot = _boot_files(kernel, config, home)
     with _space_errors(home, what), start(config, home / "ram", boot=boot) as started:
         _await_hello(started, progress, BOOT_LIMIT)
-        _warm_up(started)
+        _warm_up(started, _SKIPPED if config.skips_idle else _WAITED)
         progress.step(f"freezing {kernel.release}")
-        time.sleep(SETTLE)
         _freeze(started, home / "state")
     (home / "initramfs").unlink()
 
@@ -302,11 +306,15 @@ def _boot_failed(started: Started, why: str) -> MachineError:
     return MachineError(why, stage="boot", console_tail="\n".join(filter(None, (console, said))))
 
 
-def _warm_up(started: Started) -> None:
-    """Have the agent walk its paths once, so that no restored machine takes those page faults."""
-    deadline = time.monotonic() + 30
+def _warm_up(started: Started, idle: float) -> None:
+    """Have the agent walk its paths once, so that no restored machine takes those page faults.
+
+    Last it makes the inventory that what a module leaves behind is compared with.
+    """
+    deadline = time.monotonic() + BOOT_LIMIT
     try:
         for op, payload in (
+            (Op.SETTLE, struct.pack("<QI", int(idle * 1e9), 1)),
             (Op.PING, bytes(8)),
             (Op.LOAD, bytes(4)),
             (Op.UNLOAD, b"lkm_none\0"),
@@ -315,6 +323,9 @@ def _warm_up(started: Started) -> None:
             (Op.STAT, bytes(4) + b"/\0"),
         ):
             for _ in started.session.request(op, payload, deadline=deadline):
+                pass
+        for _ in range(2):
+            for _ in started.session.request(Op.INVENTORY, deadline=deadline):
                 pass
         channels = Channel(started.mux)
         request = LOG_CHANNEL << 16 | 1

@@ -55,6 +55,8 @@ class Op(IntEnum):
     POKE = 26
     PUT = 27
     GET = 28
+    INVENTORY = 29
+    SETTLE = 30
     STDIN = 32
     STDIN_EOF = 33
     SIGNAL = 34

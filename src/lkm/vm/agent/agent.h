@@ -42,6 +42,8 @@ enum op {
 	OP_POKE,
 	OP_PUT,
 	OP_GET,
+	OP_INVENTORY,
+	OP_SETTLE,
 	OP_REQUESTS_END,
 	/* while a program or a follow runs, from the host */
 	OP_STDIN = 32,
@@ -76,6 +78,7 @@ struct session {
 	int kmsg; /* this session's own position in the log */
 	struct frame req;
 	unsigned char *payload; /* req.len bytes and a NUL */
+	int watched; /* what was logged since the last answer is told with the next one */
 	int again; /* a new host began while the last request ran: serve `req` next */
 };
 
@@ -111,6 +114,11 @@ void mux_serve(int port, int kmsg) __attribute__((noreturn));
 extern unsigned char *window;
 extern size_t window_len;
 void window_open(void);
+
+/* inventory.c */
+void inventory_open(void);
+int inventory_make(struct session *s);
+int inventory_settle(struct session *s);
 
 /* file.c, path.c */
 int file_answer(struct session *s);

@@ -248,6 +248,7 @@ int main(void)
 	sethostname("lkm", 3);
 	load_boot_modules();
 	window_open();
+	inventory_open();
 	watch = await_port("lkm.watch");
 	for (int i = 0; i <= AGENT_SESSIONS; i++) {
 		snprintf(name, sizeof(name), i < AGENT_SESSIONS ? "lkm.%d" : "lkm.mux", i);

@@ -75,6 +75,7 @@ static int serve_load(struct session *s)
 		return session_end(s, EPROTO, NULL, 0);
 	args = strndup((char *)s->payload + sizeof(arglen), arglen);
 	kmsg_begin(s->kmsg);
+	s->watched = 0;
 	started = now_ns();
 	result = syscall(SYS_init_module, s->payload + sizeof(arglen) + arglen,
 			 (unsigned long)(s->req.len - sizeof(arglen) - arglen), args);
@@ -88,7 +89,9 @@ static int serve_unload(struct session *s)
 	uint64_t started;
 	long result;
 
-	kmsg_begin(s->kmsg);
+	if (!s->watched)
+		kmsg_begin(s->kmsg);
+	s->watched = 0;
 	started = now_ns();
 	result = syscall(SYS_delete_module, s->payload, O_NONBLOCK);
 	return end_with_log(s, result, started);
@@ -288,6 +291,10 @@ int session_answer(struct session *s)
 		return serve_clock(s);
 	case OP_PARAMS:
 		return serve_params(s);
+	case OP_INVENTORY:
+		return inventory_make(s);
+	case OP_SETTLE:
+		return inventory_settle(s);
 	case OP_STAT:
 	case OP_READLINK:
 	case OP_CHANGE:
@@ -309,6 +316,7 @@ void session_serve(int port, int kmsg)
 
 	for (;;) {
 		port_wait(port);
+		s.watched = 0;
 		while (s.again || !port_recv(port, &s.req, &s.payload)) {
 			s.again = 0;
 			if (session_answer(&s))

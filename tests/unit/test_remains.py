@@ -1,0 +1,91 @@
+"""Where a module can leave something, and how what it left is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from lkm.machine import Area, Left
+from lkm.problems import ProblemKind
+from lkm.remains import areas, problems
+
+
+@pytest.mark.parametrize(
+    ("imports", "expected"),
+    [
+        (("_printk", "__fentry__", "__x86_return_thunk", "param_ops_int"), Area(0)),
+        (
+            ("kmalloc_trace", "__kmalloc_noprof", "kfree", "memcpy", "_raw_spin_lock_irqsave"),
+            Area(0),
+        ),
+        (("_printk", "proc_create", "seq_printf", "single_open"), Area.PROC),
+        (("kthread_create_on_node", "wake_up_process", "kthread_stop"), Area.PROC),
+        (("misc_register", "misc_deregister"), Area.DEVICES),
+        (("alloc_netdev_mqs", "register_netdev", "ether_setup"), Area.DEVICES),
+        (("kmem_cache_create", "kmem_cache_alloc_noprof"), Area.CACHES),
+        (("debugfs_create_dir", "proc_mkdir"), Area.SYSFS | Area.PROC),
+        (("_printk", "register_sysctl_sz"), Area.ALL),
+        (("_printk", "somebody_elses_function"), Area.ALL),
+    ],
+)
+def test_imports_say_where_to_look_and_an_unknown_one_means_everywhere(
+    imports: tuple[str, ...], expected: Area
+) -> None:
+    assert areas(imports) == expected
+
+
+def told(*left: Left) -> list[str]:
+    return [problem.summary for problem in problems(left, 7)]
+
+
+@pytest.mark.parametrize(
+    ("left", "summary"),
+    [
+        (Left("path", "/proc/foo"), "left /proc/foo behind"),
+        (Left("path", "/proc/1/net/foo"), "left /proc/net/foo behind"),
+        (Left("path", "/sys/kernel/slab/foo"), "left the slab cache foo behind"),
+        (Left("path", "/sys/class/net/foo0"), "left the network device foo0 behind"),
+        (Left("path", "/sys/module/crc16"), "left the module crc16 behind"),
+        (Left("device", "240 foo"), "left the device number 240 (foo) behind"),
+        (Left("device", "259 foo", "block"), "left the block device number 259 (foo) behind"),
+        (Left("interrupt", "25 foo"), "left the handler of interrupt 25 (foo) behind"),
+        (Left("kthread", "foo 133"), "left the kthread foo (pid 133) behind"),
+        (Left("module", "crc16 1"), "left the module crc16 with a reference count of 1 behind"),
+        (Left("crypto", "foo-generic"), "left the crypto algorithm foo-generic behind"),
+        (Left("mount", "none /mnt/foo tmpfs rw 0 0"), "left the mount /mnt/foo behind"),
+        (Left("mount", ""), "left the mount  behind"),
+    ],
+)
+def test_what_is_left_is_named_as_a_user_knows_it(left: Left, summary: str) -> None:
+    assert told(left) == [summary]
+
+
+def test_one_thing_is_one_problem_whatever_shows_it() -> None:
+    misc = [
+        Left("path", "/sys/class/misc/foo"),
+        Left("path", "/dev/foo"),
+        Left("misc", "59 foo"),
+        Left("path", "/proc/bar"),
+    ]
+    assert told(*misc) == [
+        "left /dev/foo behind (also /sys/class/misc/foo, the misc device number 59 (foo))",
+        "left /proc/bar behind",
+    ]
+    many = [Left("path", f"/proc/sys/{place}/foo0") for place in range(9)]
+    assert told(*many)[0].endswith(", 5 more)")
+
+
+def test_a_cache_that_slub_named_by_its_properties_is_told_once() -> None:
+    left = [
+        Left("path", "/sys/kernel/slab/:a-0000840"),
+        Left("path", "/sys/kernel/slab/foo"),
+    ]
+    assert told(*left) == ["left the slab cache foo behind"]
+
+
+def test_a_thread_that_was_left_has_its_stack_and_the_modules_frame() -> None:
+    stack = "[<0>] msleep+0x2b/0x40\n[<0>] 0xffffffffc0201056\n[<0>] kthread+0xd2/0x100\n"
+    (problem,) = problems([Left("kthread", "foo 133", stack)], 7)
+    assert problem.kind is ProblemKind.LEFT_BEHIND
+    assert [frame.function for frame in problem.trace] == ["msleep", None, "kthread"]
+    assert problem.address == 0xFFFFFFFFC0201056
+    assert problem.records == (7, 7)

@@ -1,0 +1,87 @@
+"""What comes after the load and after the unload, and what is left behind, on a real kernel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.vm.test_verdicts import MODULES, verdict
+
+pytestmark = pytest.mark.vm
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.mark.parametrize("what", ["timer", "work"])
+def test_a_timer_that_outlives_the_module_is_caught_after_the_unload(lkm: Any, what: str) -> None:
+    module = verdict(lkm, MODULES / "late.c", f"what={what}")
+    assert module["verdict"] == "panic"
+    assert module["timings"]["unload"] is not None
+    oops, panic = module["problems"]
+    assert (oops["kind"], panic["kind"]) == ("oops", "panic")
+
+
+def test_a_thread_that_outlives_the_module_is_caught_at_its_address(lkm: Any) -> None:
+    module = verdict(lkm, MODULES / "late.c", "what=kthread")
+    assert module["verdict"] == "problem"
+    (oops,) = [problem for problem in module["problems"] if problem["kind"] == "oops"]
+    assert oops["address"] >= 0xFFFFFFFFC0000000
+    assert oops["process"]["comm"] == "late_kthread"
+
+
+def test_an_oops_after_init_ends_the_run_before_rmmod_can_hang(lkm: Any) -> None:
+    module = verdict(lkm, MODULES / "late.c", "what=oops_later")
+    assert module["verdict"] == "problem"
+    assert module["problems"][0]["function"] == "late_oops"
+    assert module["timings"]["unload"] is None
+
+
+def test_nothing_is_watched_with_settle_0(lkm: Any) -> None:
+    module = verdict(lkm, MODULES / "late.c", "what=timer", "ms=60000", "--settle", "0", code=0)
+    assert module["timings"]["settle"] is None
+    module = verdict(lkm, MODULES / "leaves.c", "what=proc", "--settle", "0", code=0)
+    assert module["problems"] == []
+
+
+def test_more_settle_time_sees_what_comes_later(lkm: Any) -> None:
+    module = verdict(lkm, MODULES / "late.c", "what=timer", "ms=600000", "--settle", "900")
+    assert module["verdict"] == "panic"
+
+
+@pytest.mark.parametrize("settle", ["-1", "nan", "1e9"])
+def test_a_settle_time_that_makes_no_sense_is_refused(lkm: Any, settle: str) -> None:
+    done = lkm("run", "--settle", settle, str(EXAMPLES / "hello"))
+    assert done.returncode == 2
+    assert "give seconds, 0 to 86400" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("what", "summary"),
+    [
+        ("proc", "left /proc/leaves_proc behind"),
+        ("debugfs", "left /sys/kernel/debug/leaves_debugfs behind"),
+        ("kobject", "left /sys/kernel/leaves_kobject behind"),
+        ("chrdev", "left the device number 243 (leaves_chrdev) behind"),
+        ("cache", "left the slab cache leaves_cache behind"),
+        ("netdev", "left the network device leaves0 behind (also "),
+        ("kthread", "left the kthread leaves_kthread (pid "),
+    ],
+)
+def test_what_is_left_behind_is_named(lkm: Any, what: str, summary: str) -> None:
+    module = verdict(lkm, MODULES / "leaves.c", f"what={what}")
+    assert module["verdict"] == "problem"
+    (problem,) = module["problems"]
+    assert problem["kind"] == "left-behind"
+    assert problem["summary"].startswith(summary)
+    assert module["reason"] == problem["summary"]
+
+
+def test_what_a_failing_init_leaves_behind_is_named_with_the_errno(lkm: Any) -> None:
+    module = verdict(lkm, MODULES / "leaves.c", "what=proc", "fails=1")
+    assert (module["verdict"], module["errno"]) == ("problem", "ENODEV")
+    assert module["reason"] == "left /proc/leaves_proc behind"
+
+
+def test_modules_that_were_loaded_first_are_not_left_behind(lkm: Any) -> None:
+    assert verdict(lkm, MODULES / "needs_dep.c", code=0)["problems"] == []
