@@ -27,6 +27,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "check": ("loadcheck",),
     "signing": ("signing",),
     "run": ("prediction", "preflight", "remains", "run", "targets", "verbs", "verdict"),
+    "matrix": ("matrix",),
     "cli": ("cli", "__main__"),
     "api": ("__init__", "api"),
     "pytest_plugin": ("pytest_plugin",),
@@ -43,8 +44,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "check": {"base", "facts", "kernels", "check"},
     "signing": {"base", "facts", "signing"},
     "run": {"base", "facts", "kbuild", "kernels", "vm", "check", "run"},
+    "matrix": {"base", "facts", "kbuild", "kernels", "vm", "run", "matrix"},
     "cli": {
-        "base", "facts", "kbuild", "kernels", "vm", "host", "check", "signing", "run", "cli", "api",
+        "base", "facts", "kbuild", "kernels", "vm", "host", "check", "signing", "run", "matrix", "cli", "api",
     },
     "api": {"base", "facts", "kbuild", "kernels", "vm", "run", "api"},
     "pytest_plugin": {"base", "facts", "kbuild", "kernels", "vm", "run", "api", "pytest_plugin"},
@@ -67,6 +69,7 @@ BUILTIN_RAISES = {
     ("hooks", "CollectError"): "what pytest shows without a traceback",
     ("record", "TypeError"): "caught in the same file",
     ("signature", "ValueError"): "caught in the same file",
+    ("outcome", "TypeError"): "caught where kept results are read",
     ("__init__", "SystemExit"): "the command line's answer to SIGTERM",
 }
 """(file, exception): why it may be raised though it is not of lkm's tree."""

@@ -24,6 +24,12 @@ from lkm.ko import Export, KernelObject, Parameter, Signature, describe
 from lkm.loadcheck import Finding, Report, Severity
 from lkm.log import LEVELS, Record
 from lkm.machine import LoadedModule
+from lkm.matrix.excerpt import excerpt
+from lkm.matrix.group import Group
+from lkm.matrix.outcome import CellResult, State
+from lkm.matrix.plan import Plan
+from lkm.matrix.report import Report as MatrixReport
+from lkm.matrix.suite import counted
 from lkm.prediction import Checked
 from lkm.problems import Frame, Problem, ProblemKind, Process
 from lkm.run import Run
@@ -165,6 +171,7 @@ MODULE = ModuleRun(
     timings=Timings(load=0.1),
 )
 RUN = Run(KERNEL, (MODULE,)).to_dict()
+MATRIX = MatrixReport(Plan((), ()), (CellResult("m", "6.12.1", "", "ok"),), 0.1).to_dict()
 OBJECT = describe(KernelObject("m", "EM_X86_64", 64, parameters=(Parameter("p"),)))
 
 KEY = Key(Path("k"), Path("c"))
@@ -195,6 +202,11 @@ def keys_of(kind: Any) -> list[str]:
         ("lkm sign --json", list(Signed(Path("m.ko"), "6.12.1", KEY, SIGNATURE).to_dict())),
         ("A signature", keys_of(Signature)),
         ("lkm check --json", ["schema", "checks"]),
+        ("lkm matrix --json", list(MATRIX)),
+        ("A cell", list(MATRIX["cells"][0])),
+        ("An excerpt", list(excerpt(__file__, 1) or ())),
+        ("The tests", list(counted(b"<testsuites/>"))),
+        ("A group", keys_of(Group)),
         ("A check", list(Checked(Path("m.ko"), Report("m", "6.12.1")).to_dict())),
         ("A finding", list(Finding("what", "why").to_dict())),
     ],
@@ -209,6 +221,7 @@ def test_the_fields_of_a_json_document_are_on_the_page(heading: str, keys: list[
         ("Verdicts", [verdict.value for verdict in Verdict]),
         ("Kinds of problem", [kind.value for kind in ProblemKind]),
         ("Levels", list(LEVELS)),
+        ("States of a cell", [state.value for state in State]),
         ("Predictions", [verdict.value for verdict in loadcheck.Verdict]),
         ("Severities", [severity.value for severity in Severity]),
     ],

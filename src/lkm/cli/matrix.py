@@ -1,0 +1,152 @@
+"""Try sources on many kernels: build, check, load, log and unload, each in a fresh machine.
+
+SOURCE is a directory, a .c file, a .ko, or the name of a *-dkms package of Debian. Each cell's result is kept:
+an interrupted matrix goes on where it was, and what has not changed does not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lkm.cli.common import add_json
+from lkm.cli.render import Style, print_json, working
+from lkm.errors import UsageError
+
+if TYPE_CHECKING:
+    from lkm.matrix.cell import Cell
+    from lkm.matrix.outcome import CellResult
+    from lkm.matrix.plan import Plan
+    from lkm.matrix.report import Report
+    from lkm.matrix.runner import Runner
+
+_TIMEOUT = 30.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `lkm matrix` takes."""
+    parser.add_argument(
+        "sources",
+        metavar="SOURCE",
+        nargs="+",
+        help="a directory, a .c file, a .ko or a *-dkms package",
+    )
+    add_kernels(parser)
+    parser.add_argument(
+        "--params",
+        metavar="WORDS",
+        action="append",
+        default=[],
+        help='module parameters, "a=1 b=2"; each --params is a row of its own',
+    )
+    parser.add_argument(
+        "--tests", action="store_true", help="run the source's own pytest suite on each kernel, too"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="S",
+        default=_TIMEOUT,
+        help="seconds that each load and each unload may take (default: %(default)g)",
+    )
+    add_workers(parser)
+    add_json(parser)
+
+
+def add_kernels(parser: argparse.ArgumentParser) -> None:
+    """`--kernels LIST`."""
+    parser.add_argument(
+        "--kernels",
+        metavar="LIST",
+        help="6.1..7.2, oldest,newest, a glob, several with commas (default: the newest of each series)",
+    )
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """How many cells run at once and where, and whether results that are there count."""
+    parser.add_argument(
+        "-j", "--jobs", type=int, metavar="N", help="cells at once (default: as many as cores)"
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="run every cell, also those whose result is kept"
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """`lkm matrix`."""
+    from lkm.matrix.outcome import exit_code
+    from lkm.matrix.plan import kernels_of, plan
+
+    if arguments.timeout <= 0:
+        raise UsageError(f"--timeout {arguments.timeout:g}", hint="give seconds, more than 0")
+    runner = runner_for(arguments)
+    with working(quiet=arguments.json) as progress:
+        kernels = kernels_of(arguments.kernels, progress=progress)
+        planned = plan(
+            arguments.sources,
+            kernels,
+            params=arguments.params,
+            tests=arguments.tests,
+            timeout=arguments.timeout,
+            progress=progress,
+        )
+        waiting = runner.begin(planned.cells())
+        fetch(waiting, runner, quiet=arguments.json)
+    done = _run(planned, runner, quiet=arguments.json)
+    _show(arguments, done, runner)
+    return exit_code(done.results)
+
+
+def runner_for(arguments: argparse.Namespace) -> Runner:
+    """Runs cells where the arguments want them. Raises UsageError for a number of jobs that is none."""
+    from lkm.matrix.executor import Local
+    from lkm.matrix.runner import Runner
+
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise UsageError(f"-j {arguments.jobs}", hint="give a number of cells, 1 or more")
+    return Runner(Local(arguments.jobs), again=arguments.again)
+
+
+def fetch(waiting: Sequence[Cell], runner: Runner, *, quiet: bool) -> None:
+    """Get what kernels the cells need and this disk has not, where they run here.
+
+    One that cannot be had is left to its cells, which say so.
+    """
+    import contextlib
+
+    from lkm.errors import LkmError
+    from lkm.kernels import store
+
+    if runner.remote:
+        return
+    with working(quiet=quiet) as progress:
+        for kernel in dict.fromkeys(cell.kernel for cell in waiting):
+            with contextlib.suppress(LkmError):
+                store.get(kernel, progress=progress)
+
+
+def _run(planned: Plan, runner: Runner, *, quiet: bool) -> Report:
+    from lkm.cli.grid import watching
+    from lkm.matrix.report import report
+
+    started = time.monotonic()
+    results: list[CellResult] = []
+    with watching(planned, quiet=quiet) as seen:
+        for _, result in runner.ended():
+            results.append(result)
+            seen(result)
+    return report(planned, results, time.monotonic() - started)
+
+
+def _show(arguments: argparse.Namespace, done: Report, runner: Runner) -> None:
+    from lkm.cli.grid import told
+
+    if arguments.json:
+        print_json(done.to_dict())
+    else:
+        print("\n".join(told(done, Style(sys.stdout))))
+    for trouble in runner.troubles[:1]:
+        print(f"lkm: {trouble}", file=sys.stderr)

@@ -1,0 +1,67 @@
+"""Where cells run: processes of this computer, as many as it has cores, or the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+__all__ = ["Local", "Workers", "cores"]
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Workers(Protocol):
+    """Makes executors, one after the other: one whose process died takes no more cells."""
+
+    remote: bool
+    """Whether a worker may be on a computer that does not have the source's files."""
+
+    def open(self) -> AbstractContextManager[Executor]:
+        """An executor. Leaving it ends what is still running there, and waits for nothing."""
+
+
+def cores() -> int:
+    """How many cells this computer can run at once: its cores, as far as this process may use them."""
+    return max(1, len(os.sched_getaffinity(0)))
+
+
+class Local:
+    """Processes of this computer."""
+
+    remote = False
+
+    def __init__(self, jobs: int | None = None) -> None:
+        self.jobs = jobs or cores()
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Executor]:
+        """A pool of processes that the kernel kills when this one dies."""
+        # spawn: this process has threads, which a fork would not take along.
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(
+            self.jobs, mp_context=context, initializer=_begin, initargs=(os.getpid(),)
+        )
+        before = {child.pid for child in multiprocessing.active_children()}
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                if child.pid not in before:
+                    child.kill()
+                    child.join()
+
+
+def _begin(owner: int) -> None:
+    """In a new worker: away from the terminal's Ctrl-C, and dead when its owner is (prctl(2))."""
+    os.setpgid(0, 0)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != owner:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,109 @@
+"""Cells through an executor: kept results first, then each as it ends, and none lost when a worker dies."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor as Broken
+from concurrent.futures import CancelledError, Executor, Future, as_completed
+from dataclasses import replace
+
+from lkm.errors import HostError, MachineError
+from lkm.matrix import results
+from lkm.matrix.cell import Cell, run_cell
+from lkm.matrix.executor import Workers
+from lkm.matrix.outcome import CellResult, of_error
+from lkm.matrix.results import Kept
+
+__all__ = ["Runner"]
+
+TRIES = 3
+"""How often a cell is begun: one at whose side a worker dies each time is given up."""
+
+
+class Runner:
+    """Runs cells and keeps their results. `troubles` says what could not be kept, and why."""
+
+    def __init__(self, workers: Workers, kept: Kept | None = None, *, again: bool = False) -> None:
+        self._workers = workers
+        self._kept = kept or Kept()
+        self._again = again
+        self._found: list[tuple[Cell, CellResult]] = []
+        self._waiting: list[Cell] = []
+        self.troubles: list[HostError] = []
+
+    @property
+    def remote(self) -> bool:
+        """Whether cells may run on other computers."""
+        return self._workers.remote
+
+    def begin(self, cells: Sequence[Cell]) -> Sequence[Cell]:
+        """Take these cells up, and return those that have to run: what is kept and unchanged does not.
+
+        With `again` all of them run.
+        """
+        self._waiting, self._found = [], []
+        if not self._again:
+            results.sweep()
+        for cell in cells:
+            found = None if self._again else self._kept.find(cell)
+            if found:
+                self._found.append((cell, found))
+            else:
+                self._waiting.append(cell)
+        return tuple(self._waiting)
+
+    def ended(self) -> Iterator[tuple[Cell, CellResult]]:
+        """Each cell with its result as soon as that is there; those that need not run come first.
+
+        What ends the iteration, Ctrl-C too, ends what is running.
+        """
+        yield from self._found
+        if self._waiting:
+            yield from self._run(self._waiting)
+
+    def _run(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, CellResult]]:
+        waiting = dict.fromkeys(cells, 0)
+        while waiting:
+            with self._workers.open() as executor:
+                yield from self._through(executor, waiting)
+            # What is left was begun, or might have been, when a worker died.
+            for cell in list(waiting):
+                waiting[cell] += 1
+                if waiting[cell] >= TRIES:
+                    del waiting[cell]
+                    yield cell, _lost(cell)
+
+    def _through(
+        self, executor: Executor, waiting: dict[Cell, int]
+    ) -> Iterator[tuple[Cell, CellResult]]:
+        """What ends in this executor; taken out of `waiting`, so that what is left has to run again."""
+        futures = {self._submitted(executor, cell): cell for cell in waiting}
+        with contextlib.suppress(Broken):
+            for future in as_completed(futures):
+                cell = futures[future]
+                with contextlib.suppress(CancelledError):
+                    result = future.result()
+                    del waiting[cell]
+                    self._keep(cell, result)
+                    yield cell, result
+
+    def _submitted(self, executor: Executor, cell: Cell) -> Future[CellResult]:
+        return executor.submit(run_cell, cell)
+
+    def _keep(self, cell: Cell, result: CellResult) -> None:
+        try:
+            self._kept.keep(cell, result)
+        except HostError as error:
+            self.troubles.append(error)
+
+
+def _lost(cell: Cell) -> CellResult:
+    error = MachineError(
+        f"the worker died {TRIES} times while {cell.row} ran on {cell.kernel}",
+        stage="matrix",
+        hint="look for the kernel's out-of-memory killer: dmesg",
+    )
+    state, told = of_error(error)
+    blank = CellResult(cell.source.name, cell.kernel, " ".join(cell.params), state)
+    return replace(blank, reason=told["summary"], hint=told["hint"], error=told)

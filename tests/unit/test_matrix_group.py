@@ -1,0 +1,94 @@
+"""The same reason on many kernels is one line, with the kernels in words."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.matrix_cells import KERNELS, result
+
+from lkm.matrix.group import grouped, normal, short_names, tidy, where
+
+OLD, SIX, TWELVE, NEW = KERNELS
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (  # gcc 12 and gcc 14 of the same source
+            "demo.c:12:7: error: implicit declaration of function \u2018strlcpy\u2019; did you mean"
+            " \u2018strscpy\u2019? [-Werror=implicit-function-declaration]",
+            "demo.c:14:9: error: implicit declaration of function \u2018strlcpy\u2019"
+            " [-Wimplicit-function-declaration]",
+        ),
+        (  # gcc 14 and gcc 15
+            "a.c:3:1: error: too many arguments to function \u2018class_create\u2019",
+            "a.c:3:1: error: too many arguments to function \u2018class_create\u2019; expected 1, have 2",
+        ),
+        (
+            "BUG: unable to handle page fault for address: ffffffffc0a01234",
+            "BUG: unable to handle page fault for address: 0000000000000008",
+        ),
+        ("WARNING at /tmp/a/demo.c:12", "WARNING at demo.c:17"),
+    ],
+)
+def test_reasons_that_differ_in_places_numbers_and_advice_are_one(one: str, other: str) -> None:
+    assert normal(one) == normal(other)
+
+
+def test_reasons_about_other_things_are_two() -> None:
+    assert normal("a.c:1:1: error: \u2018x\u2019 undeclared") != normal(
+        "a.c:1:1: error: \u2018y\u2019 undeclared"
+    )
+    assert normal("insmod: ENODEV: it") != normal("insmod: EBUSY: it")
+
+
+def test_people_see_neither_the_place_nor_the_flag() -> None:
+    said = "demo.c:12:7: error: unknown type name \u2018timeval\u2019 [-Werror]"
+    assert tidy(said) == "unknown type name 'timeval'"
+    assert tidy('ERROR: modpost: "x" [demo.ko] undefined!') == '"x" [demo.ko] undefined!'
+
+
+@pytest.mark.parametrize(
+    ("some", "words"),
+    [
+        (KERNELS, "all"),
+        ((TWELVE, NEW), "6.12 and newer"),
+        ((NEW,), "7.3, the newest"),
+        ((OLD, SIX), "6.1 and older"),
+        ((OLD,), "5.10, the oldest"),
+        ((SIX, TWELVE), "6.1 to 6.12"),
+        ((SIX,), "6.1 only"),
+        ((OLD, TWELVE), "5.10, 6.12"),
+    ],
+)
+def test_kernels_in_words(some: tuple[str, ...], words: str) -> None:
+    assert where(some, KERNELS, KERNELS) == words
+
+
+def test_a_kernel_without_a_verdict_is_no_gap() -> None:
+    (group,) = (
+        group
+        for group in grouped(
+            [
+                result(OLD),
+                result(SIX, "build-failed", "x"),
+                result(TWELVE, "error", "disk"),
+                result(NEW, "build-failed", "x"),
+            ],
+            KERNELS,
+        )
+        if group.state == "build-failed"
+    )
+    assert group.kernels == (SIX, NEW)
+    assert group.where == "6.1 and newer"
+
+
+def test_sources_that_fail_alike_are_one_group() -> None:
+    cells = [result(k, "build-failed", "same", source=s) for s in ("a", "b") for k in (TWELVE, NEW)]
+    cells += [result(k, source=s) for s in ("a", "b") for k in (OLD, SIX)]
+    (group,) = grouped(cells, KERNELS)
+    assert (group.rows, group.where) == (("a", "b"), "6.12 and newer")
+
+
+def test_two_kernels_of_a_series_keep_their_releases() -> None:
+    both = ("6.1.0-50-amd64", "6.1.0-50-cloud-amd64", NEW)
+    assert list(short_names(both).values()) == ["6.1.0-50", "6.1.0-50-cloud", "7.3"]
