@@ -87,9 +87,10 @@ class Outcome:
 
     `errno` is 0 or what the system call gave; it means nothing unless `end` is `done`. `records` is the
     log of that time, `seconds` the wall time that was waited, `guest_seconds` what passed on the
-    kernel's own clock inside the system call. `stacks` says where a hanging process is in the kernel, and
-    `remains` what of it could not be ended. `lost` counts the records that the log's ring dropped before
-    they could be read. `left` is what is new since the inventory, where that was asked for.
+    kernel's own clock inside the system call. `stacks` says where a hanging process is in the kernel, or else
+    where its processors are, and `remains` what of it could not be ended. `lost` counts the records that the
+    log's ring dropped before they could be read. `how` is QEMU's word for how a guest went down, `left` what
+    is new since the inventory, where that was asked for.
     """
 
     end: End
@@ -101,6 +102,7 @@ class Outcome:
     lost: int = 0
     remains: str = ""
     left: tuple[Left, ...] = ()
+    how: str = ""
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,16 @@ class Machine(Protocol):
         ...
 
     def parameters(self, name: str) -> dict[str, ParameterFile]:
-        """What /sys/module/NAME/parameters holds, sorted by name; empty where there is nothing."""
+        """What /sys/module/NAME/parameters holds, sorted by name; empty where there is nothing.
+
+        Raises ModuleFailure where a parameter's callback does not return.
+        """
+        ...
+
+    def read_parameters(
+        self, name: str, *, timeout: float | None = None
+    ) -> tuple[Outcome, dict[str, ParameterFile]]:
+        """The same, whatever comes of it."""
         ...
 
     def modules(self) -> list[LoadedModule]:

@@ -16,6 +16,7 @@ from lkm.machine import DEFAULT_TIMEOUT, Area, Machine, Outcome
 from lkm.problems import Problem, ProblemKind, find
 from lkm.progress import SILENT, Progress
 from lkm.targets import Target, Targets, assign, needed, needs_of, targets_of
+from lkm.verbs import held
 from lkm.verdict import ModuleRun, Stages, Timings, Verdict, judge
 
 if TYPE_CHECKING:
@@ -168,7 +169,13 @@ def _tried(
     looks = remains.areas(target.object.imports)
     stages, params = _worked(target, machine, arguments, limits, looks)
     found = _found(stages)
-    judged = judge(target.name, stages, has_exit=target.object.has_exit, found=found)
+    judged = judge(
+        target.name,
+        stages,
+        has_exit=target.object.has_exit,
+        found=found,
+        held=_holder(machine, target.name, stages.unload),
+    )
     return ModuleRun(
         target.name,
         judged.verdict,
@@ -201,10 +208,14 @@ def _worked(
     if load.errno:
         return Stages(load, watched(looks)), {}
     params: dict[str, str] = {}
+    stages = Stages(load)
     if any(parameter.perm != 0 for parameter in target.object.parameters):
-        files = machine.parameters(target.name)
+        reading, files = machine.read_parameters(target.name, timeout=limits.timeout)
+        stages = replace(stages, reading=reading)
         params = {name: file.value for name, file in files.items() if file.value is not None}
-    stages = Stages(load, watched(0))
+        if reading.end is not End.DONE:
+            return stages, params
+    stages = replace(stages, after_load=watched(0))
     if _is_over(stages):
         return stages, params
     unload = machine.unload(target.name, timeout=limits.timeout)
@@ -212,6 +223,12 @@ def _worked(
     if unload.end is End.DONE and unload.errno == 0:
         stages = replace(stages, after_unload=watched(looks))
     return stages, params
+
+
+def _holder(machine: Machine, name: str, unload: Outcome | None) -> str | None:
+    if unload is None or unload.end is not End.DONE or not unload.errno:
+        return None
+    return held(machine, name, unload.errno)
 
 
 def _is_over(stages: Stages) -> bool:

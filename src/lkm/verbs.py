@@ -15,7 +15,7 @@ from lkm.verdict import Judgement, Stages, Verdict, judge
 if TYPE_CHECKING:
     from lkm.targets import Target
 
-__all__ = ["insmod", "read_parameters", "rmmod", "write_parameter"]
+__all__ = ["held", "insmod", "read_parameters", "rmmod", "write_parameter"]
 
 
 def insmod(machine: Machine, target: Target, arguments: str = "") -> Outcome:
@@ -41,7 +41,7 @@ def rmmod(machine: Machine, name: str) -> Outcome:
     judged = judge(module, Stages(outcome))
     if outcome.end is End.DONE and outcome.errno:
         raise UnloadError(
-            module, outcome.errno, log=_said(outcome), hint=_held(machine, module, outcome.errno)
+            module, outcome.errno, log=_said(outcome), hint=held(machine, module, outcome.errno)
         )
     if judged.verdict is not Verdict.OK:
         _problem(judged, outcome)
@@ -89,7 +89,8 @@ def _require_loaded(machine: Machine, module: str) -> None:
         raise UsageError(f"{module} is not loaded", hint=_typed(machine, "lsmod"))
 
 
-def _held(machine: Machine, module: str, number: int) -> str | None:
+def held(machine: Machine, module: str, number: int) -> str | None:
+    """Why delete_module(2) gave that errno: who holds the module, and what to do; None where nobody knows."""
     if number == errno.ENOENT:
         return f"it is not loaded: {_typed(machine, 'lsmod')}"
     if number not in (errno.EBUSY, errno.EWOULDBLOCK):
@@ -101,7 +102,7 @@ def _held(machine: Machine, module: str, number: int) -> str | None:
             if loaded.used_by:
                 first = _typed(machine, "rmmod", *loaded.used_by)
                 return f"{', '.join(loaded.used_by)} use it: {first} first"
-            return f"its reference count is {loaded.refcount}: something has it open"
+            return f"its reference count is {loaded.refcount}: something has it open, or it holds itself"
     return None
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from lkm.end import End
 from lkm.errors import errno_name
 from lkm.log import Record
-from lkm.problems import Problem, ProblemKind, find, to_dict
+from lkm.problems import Problem, ProblemKind, find, stack, to_dict
 
 if TYPE_CHECKING:
     from lkm.machine import Outcome, Taint
@@ -110,6 +110,7 @@ class Stages:
     """What was done with a module, in this order; None for what it did not come to."""
 
     load: Outcome
+    reading: Outcome | None = None
     after_load: Outcome | None = None
     unload: Outcome | None = None
     after_unload: Outcome | None = None
@@ -117,7 +118,7 @@ class Stages:
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
         """Those that there were."""
-        each = (self.load, self.after_load, self.unload, self.after_unload)
+        each = (self.load, self.reading, self.after_load, self.unload, self.after_unload)
         return tuple(outcome for outcome in each if outcome)
 
     @property
@@ -132,27 +133,33 @@ class Stages:
             return "the time after its exit"
         if self.unload:
             return "exit"
-        return "the time after its init" if self.after_load else "init"
+        if self.after_load:
+            return "the time after its init"
+        return "parameter callback" if self.reading else "init"
 
 
 def judge(
-    name: str, stages: Stages, *, has_exit: bool = True, found: Sequence[Problem] = ()
+    name: str,
+    stages: Stages,
+    *,
+    has_exit: bool = True,
+    found: Sequence[Problem] = (),
+    held: str | None = None,
 ) -> Judgement:
     """The verdict on what was done with a module.
 
     What the kernel reported outweighs what the system calls returned: a module that loads with a WARNING
-    has a problem. `found` are the problems that somebody else than the kernel's log tells of.
+    has a problem. `found` are the problems that somebody else than the kernel's log tells of, `held` is who
+    holds a module that is not unloaded.
     """
     problems = (*find(stages.records), *found)
     load, unload, last = stages.load, stages.unload, stages.outcomes[-1]
     if last.end is End.HUNG:
-        return Judgement(Verdict.HUNG, _hung(name, stages.last, last), None, _not_ours(problems))
+        where = hanging(name, stages, problems)
+        reason = _hung(name, stages.last, last, where)
+        return Judgement(Verdict.HUNG, reason, None, (*_not_ours(problems), where))
     if last.end is End.PANIC:
-        summary = (
-            _worst(problems).summary
-            if problems
-            else f"the guest went down in {name}'s {stages.last}"
-        )
+        summary = _worst(problems).summary if problems else _went_down(name, stages.last, last)
         return Judgement(Verdict.PANIC, summary, None, problems)
     refused = next((one for one in stages.outcomes if one.errno), last)
     if problems:
@@ -168,6 +175,8 @@ def judge(
         reason = f"rmmod: {errno_name(unload.errno)}"
         if not has_exit:
             reason += ": the module has no exit function, so it can never be unloaded"
+        elif held:
+            reason += f": {held}"
         return Judgement(Verdict.UNLOAD_FAILED, reason, _errno(unload))
     return Judgement(Verdict.OK)
 
@@ -223,30 +232,65 @@ def _errno(outcome: Outcome) -> str | None:
     return errno_name(outcome.errno) if outcome.errno and outcome.end is End.DONE else None
 
 
-def _hung(name: str, verb: str, outcome: Outcome) -> str:
-    where = _where(outcome)
+_HOW = {
+    "guest-reset": ("the guest reset itself", ": a restart, or a triple fault"),
+    "guest-shutdown": ("the guest powered itself off", ""),
+    "guest-panic": ("the guest panicked", ""),
+}
+"""What a guest did by QEMU's word for it, and what that can mean."""
+
+
+def _went_down(name: str, verb: str, outcome: Outcome) -> str:
+    """What became of a guest whose kernel said nothing."""
+    what, means = _HOW.get(outcome.how, ("the guest went down", ""))
+    return f"{what} in {name}'s {verb}{means}"
+
+
+def _hung(name: str, verb: str, outcome: Outcome, where: Problem) -> str:
     said = [f"{name}'s {verb} did not return within {outcome.seconds:.0f} s"]
-    said += [f"it is in {where}"] if where else []
+    if where.function:
+        place = where.function.partition("+")[0]
+        said.append(f"it is in {place} [{where.module}]" if where.module else f"it is in {place}")
     return "; ".join([*said, outcome.remains] if outcome.remains else said)
 
 
-_STACK_LINE = re.compile(r"\[<.*?>\] (?P<symbol>\S+)(?: \[(?P<module>\S+)\])?")
+def hanging(name: str, stages: Stages, problems: Sequence[Problem]) -> Problem:
+    """Where that is which does not return: the stack of what sleeps, or where the processors are.
+
+    A kernel that spins was made to say it, by an NMI that it takes for a reason to panic.
+    """
+    last = stages.outcomes[-1]
+    at = len(stages.records)
+    summary = f"{name}'s {stages.last} did not return"
+    frames = stack(last.stacks)
+    if not any(frame.function for frame in frames):
+        for problem in problems:
+            if _NMI in problem.summary:
+                return replace(problem, kind=ProblemKind.HUNG, summary=summary, records=(at, at))
+    fault = next((frame for frame in frames if frame.module), frames[0] if frames else None)
+    return Problem(
+        kind=ProblemKind.HUNG,
+        summary=summary,
+        function=fault.function if fault else None,
+        module=fault.module if fault else None,
+        file=None,
+        line=None,
+        offset=fault.offset if fault else None,
+        size=fault.size if fault else None,
+        address=fault.address if fault else None,
+        process=None,
+        taint="",
+        trace=frames,
+        records=(at, at),
+    )
 
 
-def _where(outcome: Outcome) -> str | None:
-    """The module's function that does not return: from its stack, or the trace it was made to print."""
-    for match in _STACK_LINE.finditer(outcome.stacks):
-        if match["module"]:
-            return f"{match['symbol'].partition('+')[0]} [{match['module']}]"
-    for problem in find(outcome.records):
-        if problem.kind is ProblemKind.PANIC and problem.function:
-            return f"{problem.function} [{problem.module}]" if problem.module else problem.function
-    return None
+_NMI = "NMI: Not continuing"
 
 
 def _not_ours(problems: Sequence[Problem]) -> tuple[Problem, ...]:
     """Without the panic that the host's own NMI made in order to see where the kernel spins."""
-    return tuple(problem for problem in problems if "NMI: Not continuing" not in problem.summary)
+    return tuple(problem for problem in problems if _NMI not in problem.summary)
 
 
 def _worst(problems: Sequence[Problem]) -> Problem:

@@ -128,6 +128,14 @@ class HostMachine(Closing):
             return {}
         return {path.name: _parameter_file(path) for path in sorted(directory.iterdir())}
 
+    def read_parameters(
+        self, name: str, *, timeout: float | None = None
+    ) -> tuple[Outcome, dict[str, ParameterFile]]:
+        """The same; a callback that does not return keeps this process."""
+        started = time.monotonic()
+        files = self.parameters(name)
+        return Outcome(End.DONE, 0, (), time.monotonic() - started), files
+
     def modules(self) -> list[LoadedModule]:
         """What is loaded, the newest first, as /proc/modules has it."""
         return parse_modules(self.read("/proc/modules").decode())

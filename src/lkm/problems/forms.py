@@ -57,6 +57,7 @@ class ProblemKind(StrEnum):
     BUG = "BUG"
     WARNING = "WARNING"
     PANIC = "panic"
+    HUNG = "hung"
     DOUBLE_FAULT = "double-fault"
     STACK_OVERFLOW = "stack-overflow"
     SOFT_LOCKUP = "soft-lockup"

@@ -31,7 +31,8 @@ class Reply:
 
     `status` is 0 or a positive errno; `data`, `stdout` and `stderr` are payloads in the order they came;
     `log` is raw /dev/kmsg records, `console` what the serial console has when the guest could not answer
-    itself; `stacks` where its sessions are in the kernel, for one that hangs.
+    itself; `stacks` where its sessions are in the kernel, for one that hangs, or else where its processors
+    are. `how` is QEMU's word for how a guest went down.
     """
 
     end: End = End.DONE
@@ -41,6 +42,7 @@ class Reply:
     log: bytes = b""
     console: bytes = b""
     stacks: str = ""
+    how: str = ""
 
 
 class _Stopped(Exception):
@@ -217,8 +219,11 @@ class Link:
             reply.stacks = words[1]
             return
         if hung:
+            places = self.watch.instruction_pointers()
+            reply.stacks = "".join(f"0x{place:016x}\n" for place in places)
             self.watch.interrupt()
         self.dead = True
+        reply.how = self.watch.how
         reply.console = self.console()
 
     def _broken(self, stage: str, error: Exception) -> LkmError:

@@ -8,7 +8,8 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,15 +137,20 @@ class Machine(Closing):
         return self._act(Op.SETTLE, payload, wait + (timeout or self.timeout), "settle")
 
     def parameters(self, name: str) -> dict[str, ParameterFile]:
-        """What /sys/module/NAME/parameters holds, sorted by name; empty where there is nothing."""
-        reply = self.ask(Op.PARAMS, os.fsencode(name) + b"\0", "param")
-        files: dict[str, ParameterFile] = {}
-        for data in reply.data:
-            mode, unread = struct.unpack_from("<II", data)
-            parameter, _, value = data[8:].partition(b"\0")
-            text = None if unread else value.decode(errors="replace").removesuffix("\n")
-            files[parameter.decode()] = ParameterFile(mode, text)
-        return dict(sorted(files.items()))
+        """What /sys/module/NAME/parameters holds, sorted by name; empty where there is nothing.
+
+        Raises ModuleFailure where a parameter's callback does not return.
+        """
+        return _parameter_files(self.ask(Op.PARAMS, os.fsencode(name) + b"\0", "param").data)
+
+    def read_parameters(
+        self, name: str, *, timeout: float | None = None
+    ) -> tuple[Outcome, dict[str, ParameterFile]]:
+        """The same, whatever comes of it."""
+        started = time.monotonic()
+        reply = self._request(Op.PARAMS, os.fsencode(name) + b"\0", timeout, "param")
+        files = _parameter_files(reply.data) if reply.end is End.DONE else {}
+        return self._outcome(replace(reply, data=[]), started, timeout), files
 
     def read(self, path: str) -> bytes:
         """A guest file's bytes. Raises OSError with the guest's errno."""
@@ -268,6 +274,9 @@ class Machine(Closing):
     def _act(self, op: Op, payload: bytes, timeout: float | None, stage: str) -> Outcome:
         started = time.monotonic()
         reply = self._request(op, payload, timeout, stage)
+        return self._outcome(reply, started, timeout)
+
+    def _outcome(self, reply: Reply, started: float, timeout: float | None) -> Outcome:
         seconds = time.monotonic() - started
         if reply.end is End.HUNG:
             seconds = min(seconds, timeout or self.timeout)
@@ -281,6 +290,7 @@ class Machine(Closing):
             reply.stacks,
             lost(parse_kmsg(reply.log)),
             left=_left(b"".join(reply.data)),
+            how=reply.how,
         )
 
     def ask(self, op: Op, payload: bytes, stage: str, path: str | None = None) -> Reply:
@@ -319,16 +329,42 @@ class Machine(Closing):
                 hint="restore a fresh one",
             )
 
-    def _died(self, reply: Reply, stage: str) -> KernelProblem | MachineError:
+    def _died(self, reply: Reply, stage: str) -> LkmError:
         from lkm.problems import find
 
         records = records_of(reply)
         tail = [record.text for record in records[-12:]]
+        hung = reply.end is End.HUNG and stage in _CALLBACKS
+        if hung:
+            doing = f"{_CALLBACKS[stage]} did not return within {self.timeout:g} s"
+            return ModuleFailure(doing, evidence=reply.stacks.splitlines() or tail)
         if found := find(records):
             return KernelProblem(found[0], log=tail)
+        if reply.end is End.PANIC and stage in _CALLBACKS:
+            doing = f"the guest went down in {_CALLBACKS[stage]} ({reply.how or 'no reason given'})"
+            return ModuleFailure(doing, evidence=tail)
         return MachineError(
             f"the guest {reply.end}: no answer", stage=stage, console_tail="\n".join(tail)
         )
+
+
+_CALLBACKS = {
+    "param": "the read of the parameters",
+    "read": "the read of a file",
+    "write": "the write of a file",
+    "list": "the look into a directory",
+}
+"""What runs a module's own functions: one that does not return is the module's fault, not the machine's."""
+
+
+def _parameter_files(frames: Sequence[bytes]) -> dict[str, ParameterFile]:
+    files: dict[str, ParameterFile] = {}
+    for data in frames:
+        mode, unread = struct.unpack_from("<II", data)
+        parameter, _, value = data[8:].partition(b"\0")
+        text = None if unread else value.decode(errors="replace").removesuffix("\n")
+        files[parameter.decode()] = ParameterFile(mode, text)
+    return dict(sorted(files.items()))
 
 
 def settle_time(config: Config) -> float:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import struct
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from lkm.errors import MachineError
 from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout
@@ -23,7 +25,8 @@ LAST_WORDS = 3.0
 class Watch:
     """One for all who wait for something of the same guest, in any thread.
 
-    `halted` says that it has halted or rebooted. Either end may be missing, where another session has it.
+    `halted` says that it has halted or rebooted, `how` QEMU's word for that (`guest-reset`, `guest-shutdown`,
+    `guest-panic`; run_state.json, ShutdownCause). Either end may be missing, where another session has it.
     """
 
     def __init__(self, qmp: Qmp | None, agent: Channel | None) -> None:
@@ -33,6 +36,7 @@ class Watch:
         self._killed: set[int] = set()
         self._console = b""
         self.halted = False
+        self.how = ""
 
     def filenos(self) -> tuple[int, ...]:
         """The descriptors to wait for; then call `heed`."""
@@ -54,6 +58,7 @@ class Watch:
                     if not event["data"]["guest"]:
                         raise QmpClosed(f"qemu was ended from outside: {event['data']['reason']}")
                     self.halted = True
+                    self.how = event["data"]["reason"]
             while self._agent is not None and (frame := self._agent.pending()):
                 if frame.op == Op.DIED:
                     self._killed.add(_number(frame))
@@ -103,6 +108,19 @@ class Watch:
             mine = str(number).encode() + b"\0"
             stack = b"".join(data.removeprefix(mine) for data in stacks if data.startswith(mine))
             return log, stack.decode(errors="replace")
+
+    def instruction_pointers(self) -> list[int]:
+        """Where each processor is, by QEMU's own look; empty where nobody can be asked."""
+        with self._lock:
+            if self._qmp is None:
+                return []
+            deadline = time.monotonic() + LAST_WORDS
+            command: dict[str, Any] = {"command-line": "info registers -a"}
+            try:
+                said = self._qmp.call("human-monitor-command", **command, deadline=deadline)
+            except (QmpClosed, QmpError, TimeoutError):
+                return []
+            return [int(found, 16) for found in re.findall(r"\bRIP=([0-9a-f]{1,16})\b", str(said))]
 
     def interrupt(self) -> None:
         """Make a kernel that spins say where: an unknown NMI panics it, with its registers."""
