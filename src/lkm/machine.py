@@ -73,7 +73,8 @@ class Left:
     """Something that is there and was not before.
 
     `kind` is `path` or what list of the kernel has it (`device`, `crypto`, `kthread`, ...), `name` the path or
-    the entry; `more` is a thread's stack, or the section of the list.
+    the entry; `more` is a thread's stack, the target of a link, or the section
+    of the list.
     """
 
     kind: str

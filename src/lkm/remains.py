@@ -73,11 +73,25 @@ def problems(left: Sequence[Left], at: int) -> tuple[Problem, ...]:
     `at` is the record of the module's log before which they were found.
     """
     by_name: dict[str, list[Left]] = {}
+    names = {one.name for one in left}
     for one in left:
-        # slub.c names a cache that may be merged by its properties, and links the name to that.
-        if not one.name.startswith("/sys/kernel/slab/:"):
+        if not _is_stale(one, names):
             by_name.setdefault(_base(one), []).append(one)
     return tuple(_problem(sorted(same, key=_rank), at) for same in by_name.values())
+
+
+_SLAB = "/sys/kernel/slab/"
+
+
+def _is_stale(one: Left, names: set[str]) -> bool:
+    """Whether it is a view of a slab cache that tells nothing.
+
+    A cache that may be merged is named by its properties (`:0000840`), and a link has its name. That link stays
+    when the cache has gone or was an alias of an older one (sysfs_slab_alias(), mm/slub.c, 5.10 to 7.3).
+    """
+    if not one.name.startswith(_SLAB) or one.kind != "path":
+        return False
+    return one.name.startswith(f"{_SLAB}:") or bool(one.more and f"{_SLAB}{one.more}" not in names)
 
 
 _OTHERS = 3

@@ -77,9 +77,13 @@ def test_one_thing_is_one_problem_whatever_shows_it() -> None:
 def test_a_cache_that_slub_named_by_its_properties_is_told_once() -> None:
     left = [
         Left("path", "/sys/kernel/slab/:a-0000840"),
-        Left("path", "/sys/kernel/slab/foo"),
+        Left("path", "/sys/kernel/slab/foo", ":a-0000840"),
     ]
     assert told(*left) == ["left the slab cache foo behind"]
+
+
+def test_the_link_that_slub_forgets_of_a_cache_that_has_gone_is_nothing() -> None:
+    assert told(Left("path", "/sys/kernel/slab/foo", ":a-0000840")) == []
 
 
 def test_a_thread_that_was_left_has_its_stack_and_the_modules_frame() -> None:

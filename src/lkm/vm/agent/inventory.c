@@ -166,6 +166,15 @@ static void look_at_task(const char *pid)
 	report("kthread", name, stack);
 }
 
+static const char *target_of(const char *link)
+{
+	static char target[256];
+	ssize_t n = readlink(link, target, sizeof(target) - 1);
+
+	target[n > 0 ? n : 0] = '\0';
+	return target;
+}
+
 static char path[1024];
 
 static void look_into(int parent, const char *name, size_t len, int depth, uint64_t hash,
@@ -190,7 +199,7 @@ static void look_at_entry(int dir, const struct dirent64 *e, size_t len, int dep
 		if (task)
 			look_at_task(e->d_name);
 		else
-			report("path", path, "");
+			report("path", path, e->d_type == DT_LNK ? target_of(path) : "");
 		return;
 	}
 	if (task || !depth || e->d_type != DT_DIR)
@@ -239,7 +248,10 @@ static char *named(char *line, enum line how)
 		*after_word(line) = '\0';
 		return line;
 	case DRIVER:
-		return strncmp(line, "driver ", 7) ? NULL : line + strcspn(line, ":") + 2;
+		/* `hmac(md5-generic)` is an instance of a template: it stays for the next who asks for it */
+		if (strncmp(line, "driver ", 7) || strchr(line, '('))
+			return NULL;
+		return line + strcspn(line, ":") + 2;
 	case INTERRUPT:
 		/* `25:  103  PCI-MSIX-0000:00:02.0   1-edge  virtio1-virtqueues`: the number and the last word */
 		end = strrchr(line, ' ');
