@@ -3,6 +3,7 @@
     LkmError
       UsageError          the caller's bug or bad input                     exit 2
         StateError        the object is not in the state that this needs
+        ExcludedError     the module source says that it is not for this kernel
       HostError           this computer cannot do it                        exit 3
       BuildError          the module source does not build                  exit 4
       MachineError        the machine broke; not the module's fault         exit 5
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BuildError",
     "CommandError",
+    "ExcludedError",
     "HostError",
     "KernelProblem",
     "LkmError",
@@ -96,6 +98,19 @@ class StateError(UsageError):
         super().__init__(f"{what} is {state}, and this needs it to be {required}", hint=hint)
         self.state = state
         self.required = required
+
+
+class ExcludedError(UsageError):
+    """A module source is not for the kernel that it should be built for: its dkms.conf says so.
+
+    That is no failure of the module: `lkm run` and `lkm build` tell it, and end with 0. `reason` is one line.
+    """
+
+    def __init__(self, name: str, release: str, reason: str) -> None:
+        super().__init__(
+            f"{name} is not for {release}: {reason}", hint="choose another kernel: lkm kernel list"
+        )
+        self.reason = reason
 
 
 class HostError(LkmError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from lkm import kbuild, remains
 from lkm.end import End
-from lkm.errors import BuildError, UsageError
+from lkm.errors import BuildError, ExcludedError, UsageError
 from lkm.kernels.kernel import Kernel
 from lkm.machine import DEFAULT_TIMEOUT, Area, Machine, Outcome
 from lkm.problems import Problem, ProblemKind, find
 from lkm.progress import SILENT, Progress
+from lkm.source import DKMS_CONF
 from lkm.targets import Target, Targets, assign, needed, needs_of, targets_of
 from lkm.verbs import held
 from lkm.verdict import ModuleRun, Stages, Timings, Verdict, judge
@@ -45,7 +47,8 @@ class Limits:
 class Run:
     """What became of a source on a kernel: one ModuleRun a module, in the order in which they were tried.
 
-    `build` is None for a .ko, and for a source that did not build, whose `error` says why.
+    `build` is None for a .ko, for a source that did not build, whose `error` says why, and for one that is
+    not for this kernel: then there is one ModuleRun, with the source's name and the verdict `excluded`.
     """
 
     kernel: Kernel
@@ -55,8 +58,8 @@ class Run:
 
     @property
     def ok(self) -> bool:
-        """Whether every verdict is `ok`."""
-        return all(module.verdict is Verdict.OK for module in self.modules)
+        """Whether nothing failed: every verdict is `ok` or `excluded`."""
+        return all(module.verdict in (Verdict.OK, Verdict.EXCLUDED) for module in self.modules)
 
     def to_dict(self) -> dict[str, Any]:
         """The document that `lkm run --json` prints."""
@@ -92,6 +95,9 @@ def run(
     except BuildError as error:
         failed = _build_failed(path, module, error, time.monotonic() - started)
         return Run(kernel, (failed,), error=error)
+    except ExcludedError as error:
+        name = module or _source_name(path)
+        return Run(kernel, (ModuleRun(name, Verdict.EXCLUDED, error.reason),))
     chosen = _chosen(targets.named, module)
     arguments = assign(chosen, params or {})
     runs = [
@@ -117,14 +123,22 @@ def _chosen(targets: Sequence[Target], module: str | None) -> list[Target]:
 def _build_failed(
     path: str | Path, module: str | None, error: BuildError, seconds: float
 ) -> ModuleRun:
-    name = module or Path(path).absolute().name.removesuffix(".c")
     first = next((line for line in error.diagnostics if "error: " in line.lower()), None)
     return ModuleRun(
-        name.replace("-", "_"),
+        module or _source_name(path),
         Verdict.BUILD_FAILED,
         (first or error.summary).strip(),
         timings=Timings(build=seconds),
     )
+
+
+def _source_name(path: str | Path) -> str:
+    """What to call a source that has no module: its name, without the version of a DKMS source's directory."""
+    given = Path(path).absolute()
+    name = given.name.removesuffix(".c")
+    if (given / DKMS_CONF).is_file():
+        name = re.sub(r"(?<=.)-\d.*", "", name)
+    return name.replace("-", "_")
 
 
 def _try(

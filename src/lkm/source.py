@@ -1,4 +1,4 @@
-"""A module source: a directory that Kbuild understands, or one .c file; and what is read of it."""
+"""A module source: a directory that Kbuild or dkms understands, or one .c file; and what is read of it."""
 
 # ruff: noqa: PTH113, PTH116, PTH118, PTH120, PTH208 - every build walks the source, and path objects are most of the time then
 from __future__ import annotations
@@ -12,10 +12,22 @@ from pathlib import Path
 
 from lkm.errors import UsageError
 
-__all__ = ["KBUILD_FILES", "MARKER", "ModuleSource", "SourceFile", "files", "find", "is_ours"]
+__all__ = [
+    "DKMS_CONF",
+    "KBUILD_FILES",
+    "MARKER",
+    "ModuleSource",
+    "SourceFile",
+    "files",
+    "find",
+    "is_ours",
+]
 
 KBUILD_FILES = ("Kbuild", "Makefile")
 """What Kbuild looks for in a source directory, in its order (scripts/Makefile.build)."""
+
+DKMS_CONF = "dkms.conf"
+"""What makes a directory one that is built as dkms(8) builds it."""
 
 MARKER = "# made by lkm; `lkm clean` removes this directory"
 """First line of the .gitignore that says a `build` directory is lkm's own."""
@@ -50,6 +62,11 @@ class ModuleSource:
         return f"obj-m := {self.file.stem}.o\n" if self.file else None
 
     @property
+    def is_dkms(self) -> bool:
+        """Whether it is built as its dkms.conf says, and not by `make -C KDIR M=DIR`."""
+        return self.file is None and (self.directory / DKMS_CONF).is_file()
+
+    @property
     def worktree(self) -> Path | None:
         """The git work tree that encloses the directory: builds may read it (`-I$(src)/../include`).
 
@@ -72,7 +89,7 @@ class SourceFile:
 
 
 def find(path: str | Path) -> ModuleSource:
-    """The module source at `path`: a directory with a Kbuild file or Makefile, or one .c file.
+    """The module source at `path`: a directory with a Kbuild file, Makefile or dkms.conf, or one .c file.
 
     Nothing is read but the directory's listing. Raises UsageError where there is no module source.
     """
@@ -98,13 +115,13 @@ def _directory(given: Path) -> ModuleSource:
         raise UsageError(
             f"cannot read {given}: {error.strerror}", hint=f"ls -ld {given}"
         ) from error
-    if any((given / name).is_file() for name in KBUILD_FILES):
+    if any((given / name).is_file() for name in (*KBUILD_FILES, DKMS_CONF)):
         return ModuleSource(given.resolve())
     stems = [name[:-2] for name in names if name.endswith(".c")]
     stem = stems[0] if stems else "NAME"
     single = f", or lkm build {given / stem}.c" if stems else ""
     raise UsageError(
-        f"no module in {given}: it has neither a Kbuild file nor a Makefile",
+        f"no module in {given}: it has no Kbuild file, no Makefile and no {DKMS_CONF}",
         evidence=[f"it has {stem}.c" for stem in stems[:5]],
         hint=f"echo 'obj-m := {stem}.o' > {given}/Kbuild{single}",
     )

@@ -23,6 +23,7 @@ class Verdict(StrEnum):
     """What became of a module."""
 
     OK = "ok"
+    EXCLUDED = "excluded"
     BUILD_FAILED = "build-failed"
     LOAD_FAILED = "load-failed"
     UNLOAD_FAILED = "unload-failed"
@@ -194,9 +195,11 @@ def reason_of_refusal(name: str, load: Outcome) -> tuple[str, str | None]:
         return f"insmod: {symbol}: its content is not what was signed", "lkm sign FILE.ko"
     if symbol in ("ENOEXEC", "ENOKEY", "EINVAL"):
         return f"insmod: {symbol}: the kernel does not take this file for a module of its own", None
-    return f"insmod: {symbol}: {name}'s init returned it", None
+    reason = f"insmod: {symbol}: {name}'s init returned it"
+    return reason, _NO_DEVICE if symbol in ("ENODEV", "ENXIO") else None
 
 
+_NO_DEVICE = "init gives this where its device is missing: this machine may have none of that kind"
 _HINTS = (
     (
         r"is rejected$",

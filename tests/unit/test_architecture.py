@@ -268,6 +268,7 @@ SAMPLES: tuple[LkmError, ...] = (
     errors.LkmError("what", evidence=["line"], hint="type this"),
     errors.UsageError("what"),
     errors.StateError("the machine", state="closed", required="running"),
+    errors.ExcludedError("m-1.0", "6.1.0", "BUILD_EXCLUSIVE_KERNEL_MIN=6.2: 6.1.0 is older"),
     errors.HostError("what", hint="sudo apt-get install it"),
     errors.BuildError(
         "what", argv=["make"], returncode=2, diagnostics=["a.c:1: error"], log_path=Path("/l")

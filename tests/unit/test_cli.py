@@ -48,6 +48,10 @@ def test_wrong_usage_is_exit_code_2_with_a_hint(
     assert "hint: " in err
 
 
+def test_a_kernel_that_a_source_excludes_is_no_failure() -> None:
+    assert run_verb._exit_code("excluded") == 0
+
+
 def test_options_may_stand_among_the_parameters() -> None:
     arguments = cli.parse("run", ["src", "-k", "6.1", "a=1", "--json", "b=2"])
     assert (arguments.source, arguments.params) == ("src", ["a=1", "b=2"])

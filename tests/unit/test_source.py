@@ -48,8 +48,8 @@ def test_a_symlink_to_a_source_is_the_same_source(tmp_path: Path) -> None:
     ("path", "summary", "hint"),
     [
         ("gone", "No such file", "lkm build DIR"),
-        ("empty", "neither a Kbuild file nor a Makefile", "obj-m := NAME.o"),
-        ("bare", "neither a Kbuild file nor a Makefile", "lkm build {0}/bare/one.c"),
+        ("empty", "no Kbuild file, no Makefile", "obj-m := NAME.o"),
+        ("bare", "no Kbuild file, no Makefile", "lkm build {0}/bare/one.c"),
         ("made.ko", "is built already", "lkm run {0}/made.ko"),
         ("sub/Makefile", "is not a module source", "lkm build {0}/sub"),
         ("notes.txt", "is not a module source", "lkm build"),

@@ -1,7 +1,8 @@
 """Build a module source for a kernel, load it in a fresh machine, and say what became of it.
 
-SOURCE is a directory with a Makefile or Kbuild, a single .c file, or a .ko. Each of its modules gets a
-machine of its own, restored from a frozen one, with the modules it needs loaded first.
+SOURCE is a directory with a Makefile, Kbuild or dkms.conf, a single .c file, a .ko, or a Debian package like
+v4l2loopback-dkms, which is fetched. Each of its modules gets a machine of its own, restored from a frozen
+one, with the modules it needs loaded first.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ _SETTLE_LIMIT = 86400.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `lkm run` takes."""
-    parser.add_argument("source", metavar="SOURCE", help="a directory, a .c file or a .ko")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a directory, a .c file, a .ko, or a Debian package: NAME-dkms[@SUITE]",
+    )
     parser.add_argument(
         "params", metavar="param=value", nargs="*", help="module parameters, as for insmod"
     )
@@ -66,9 +71,12 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _on_guests(arguments: argparse.Namespace) -> int:
+    from lkm.kernels.dkms import located
+
     kept: list[str] = []
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(working(quiet=arguments.json))
+        arguments.source = located(arguments.source, progress=progress)
         kernel = kernel_named(arguments.kernel, progress)
         make = _maker(arguments, kernel, progress, kept, stack)
         # QEMU is on its way: what follows imports the rest of lkm meanwhile.
@@ -123,7 +131,8 @@ def _show(arguments: argparse.Namespace, outcome: Run, kept: Sequence[str] = ())
 
 
 def _exit_code(verdict: str) -> int:
-    return {"ok": 0, "build-failed": BuildError.exit_code}.get(verdict, ModuleFailure.exit_code)
+    codes = {"ok": 0, "excluded": 0, "build-failed": BuildError.exit_code}
+    return codes.get(verdict, ModuleFailure.exit_code)
 
 
 def _maker(

@@ -46,9 +46,8 @@ def _show_module(module: ModuleRun, style: Style) -> None:
         print(f"{name} = {value}")
     for problem in module.problems:
         print(_problem_line(problem, style))
-    word = (
-        style.green(module.verdict) if module.verdict is Verdict.OK else style.red(module.verdict)
-    )
+    colours = {Verdict.OK: style.green, Verdict.EXCLUDED: style.yellow}
+    word = colours.get(module.verdict, style.red)(module.verdict)
     times = module.timings
     print(
         f"{style.bold(module.name)}: {word}"

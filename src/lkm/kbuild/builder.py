@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from lkm.errors import BuildError, HostError, UsageError
+from lkm.errors import BuildError, ExcludedError, HostError, UsageError
 from lkm.kbuild import artifacts, diagnostics, make, workdir
 from lkm.kbuild.diagnostics import Diagnostic
 from lkm.kbuild.limits import LIMITS, Limits
@@ -104,8 +104,9 @@ def build(
     `extra_flags` are compiler flags (`-DDEBUG`, through KCFLAGS) and make variables (`W=1`). Unchanged input
     runs nothing. Published are the .ko files, Module.symvers, compile_commands.json and build.log.
 
-    Raises BuildError where the source does not build or goes over `limits`, UsageError where there is no
-    module in it, HostError where this computer cannot build or hold it.
+    A source with a dkms.conf is built as that says. Raises BuildError where the source does not build or goes
+    over `limits`, ExcludedError where its dkms.conf says that it is not for this kernel, UsageError where there
+    is no module in it, HostError where this computer cannot build or hold it.
     """
     started = time.monotonic()
     arguments = make.make_arguments(extra_flags)
@@ -164,7 +165,8 @@ def _stored(
                 if stored := artifacts.load(work, key):
                     return stored, True
                 progress.step(f"building {source.name} for {kernel.release}")
-                return _compile(
+                compile_it = _compile_dkms if source.is_dkms else _compile
+                return compile_it(
                     source, kernel, work, copies, key, arguments, progress, limits
                 ), False
         except SourceChangedError:
@@ -182,6 +184,8 @@ def _content_key(
         VERSION, os.fsencode(source.path).hex(), kernel.identity, kernel.toolchain.identity, list(arguments),
         [(os.fsencode(copy.name).hex(), copy.mode, copy.digest) for copy in copies],
     ]  # fmt: skip
+    if source.is_dkms:
+        parts.append("dkms")
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
 
@@ -199,12 +203,39 @@ def _compile(
     try:
         if outcome.returncode or outcome.stopped:
             raise _failure(place, outcome, found, work)
-        files, manifest = results.collect(place, work)
+        files, manifest = results.collect(place, work, results.order(place, work))
         manifest["diagnostics"] = [diagnostic.to_dict() for diagnostic in found]
         return artifacts.save(work, key, files, manifest)
     finally:
         if not outcome.stopped and _forget_complaining(place, outcome):
             workdir.settle(work, state)
+
+
+def _compile_dkms(
+    source: ModuleSource, kernel: Kernel, work: WorkDir, copies: tuple[Copy, ...], key: str,
+    arguments: Sequence[str], progress: Progress, limits: Limits,
+) -> artifacts.Stored:  # fmt: skip
+    from lkm.kbuild import results
+    from lkm.kbuild.dkms import building, reading
+
+    _check_kernel(kernel)
+    work.state.unlink(missing_ok=True)  # dkms starts from a fresh copy: patches apply once
+    workdir.sync(work, copies)
+    building.keep_times(work.tree, copies)
+    conf = reading.read(source, kernel, work)
+    if conf.excluded:
+        raise ExcludedError(source.name, kernel.release, conf.excluded)
+    place = building.place(source, kernel, work, conf)
+    command = building.argv(place, work, conf, arguments, limits)
+    outcome = make.run_command(place, command, work.log, progress, limits)
+    found = reading.complaints(source, conf) + diagnostics.parse(outcome.lines, place.locate)
+    if outcome.returncode or outcome.stopped:
+        raise _failure(place, outcome, found, work, building.failed_step(place, outcome))
+    if error := building.missing(place, conf, outcome, work.log):
+        raise error
+    files, manifest = results.collect(place, work, building.modules(conf))
+    manifest["diagnostics"] = [diagnostic.to_dict() for diagnostic in found]
+    return artifacts.save(work, key, files, manifest)
 
 
 def _forget_complaining(place: Place, outcome: Outcome) -> bool:
@@ -235,7 +266,7 @@ def _check_kernel(kernel: Kernel) -> None:
 
 
 def _failure(
-    place: Place, outcome: Outcome, found: Sequence[Diagnostic], work: WorkDir
+    place: Place, outcome: Outcome, found: Sequence[Diagnostic], work: WorkDir, step: str = ""
 ) -> BuildError | HostError:
     if (
         any("No space left on device" in line for line in outcome.lines)
@@ -249,7 +280,7 @@ def _failure(
         why = (
             f": {errors} error{'s' * (errors > 1)}"
             if errors
-            else f": make ended with {outcome.returncode}"
+            else f": {step or f'make ended with {outcome.returncode}'}"
         )
     shown = [line for diagnostic in found for line in diagnostic.lines]
     if not errors:

@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,10 @@ from lkm.progress import Progress
 from lkm.sandbox import Bind
 from lkm.source import ModuleSource
 
-__all__ = ["STRIPPED", "Outcome", "Place", "argv", "make_arguments", "place", "run"]
+__all__ = [
+    "STRIPPED", "Outcome", "Place", "argv", "execute", "limited", "make_arguments", "no_sandbox", "place",
+    "run", "run_command",
+]  # fmt: skip
 
 STRIPPED = ".lkm/stripped"
 """Where the build leaves copies of the modules without debug info, below the work tree."""
@@ -148,15 +151,22 @@ def argv(place: Place, arguments: Sequence[str], limits: Limits = LIMITS) -> lis
         "make", "--no-print-directory", "--output-sync=target", f"--jobs={jobs}",
         "-C", kernel.build_dir, *variables, "modules",
     ]  # fmt: skip
-    confined = sandbox.argv(
-        kernel.toolchain.root,
-        ["/bin/sh", "-c", _SCRIPT, "sh", place.inside, *make],
-        binds=_binds(place),
-        cwd=place.inside,
+    return limited(
+        sandbox.argv(
+            kernel.toolchain.root,
+            ["/bin/sh", "-c", _SCRIPT, "sh", place.inside, *make],
+            binds=_binds(place),
+            cwd=place.inside,
+        ),
+        limits,
     )
+
+
+def limited(command: Sequence[str], limits: Limits) -> list[str]:
+    """`command` with what the kernel itself can limit; `execute` sees to the rest."""
     return [
         "prlimit", f"--nproc={2 * limits.processes}", f"--as={limits.memory}",
-        f"--fsize={limits.file}", "--core=0", "--", *confined,
+        f"--fsize={limits.file}", "--core=0", "--", *command,
     ]  # fmt: skip
 
 
@@ -196,13 +206,35 @@ def run(
 
     Raises HostError where the sandbox itself cannot start.
     """
-    command = argv(place, arguments, limits)
+    return run_command(place, argv(place, arguments, limits), log, progress, limits)
+
+
+def run_command(
+    place: Place, command: Sequence[str], log: Path, progress: Progress, limits: Limits
+) -> Outcome:
+    """What `run` does, for another command line that leaves the same traces in the work tree."""
     started = time.monotonic()
-    with (
-        open(log, "wb") as file,
-        proc.stream(command) as process,
-        watched(process, place.tree, limits) as watch,
-    ):
+    with open(log, "wb") as file:
+
+        def sink(chunk: bytes) -> None:
+            file.write(chunk)
+            _report(progress, place.source.name, chunk)
+
+        returncode, stopped = execute(command, place.tree, limits, sink)
+    lines = tuple(log.read_text("utf-8", errors="replace").splitlines())
+    if returncode and not stopped and not (place.tree / _STARTED).exists():
+        raise no_sandbox(place.source, place.kernel, lines)
+    return Outcome(tuple(command), returncode, lines, time.monotonic() - started, stopped)
+
+
+def execute(
+    command: Sequence[str], tree: Path, limits: Limits, sink: Callable[[bytes], None]
+) -> tuple[int, str | None]:
+    """Run a confined command, whose output `sink` gets as it comes, to its end or to a limit.
+
+    Gives its exit status, and which limit it went over where lkm ended it. `tree` is where it may write.
+    """
+    with proc.stream(command) as process, watched(process, tree, limits) as watch:
         assert process.stdout is not None
         written = 0
         while chunk := os.read(process.stdout.fileno(), 1 << 16):
@@ -210,13 +242,8 @@ def run(
             if written > limits.output:
                 watch.stop(f"printed more than {limits.output >> 20} MiB")
             else:
-                file.write(chunk)
-                _report(progress, place.source.name, chunk)
-        returncode = process.wait()
-    lines = tuple(log.read_text("utf-8", errors="replace").splitlines())
-    if returncode and not watch.reason and not (place.tree / _STARTED).exists():
-        raise _no_sandbox(place, lines)
-    return Outcome(tuple(command), returncode, lines, time.monotonic() - started, watch.reason)
+                sink(chunk)
+        return process.wait(), watch.reason
 
 
 def _report(progress: Progress, name: str, chunk: bytes) -> None:
@@ -224,10 +251,11 @@ def _report(progress: Progress, name: str, chunk: bytes) -> None:
         progress.step(f"{name}: {' '.join(step.decode(errors='replace').split())}")
 
 
-def _no_sandbox(place: Place, lines: Sequence[str]) -> HostError:
-    sandbox.check_usable(place.kernel.toolchain.root)
+def no_sandbox(source: ModuleSource, kernel: Kernel, lines: Sequence[str]) -> HostError:
+    """The error for a sandbox that said `lines` and did not start. Raises HostError where none can."""
+    sandbox.check_usable(kernel.toolchain.root)
     return HostError(
-        f"the sandbox for {place.source.directory} did not start",
+        f"the sandbox for {source.directory} did not start",
         evidence=lines[-3:],
-        hint=f"lkm build a copy of it: cp -r {place.source.directory} /tmp/",
+        hint=f"lkm build a copy of it: cp -r {source.directory} /tmp/",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -15,29 +15,25 @@ from lkm.kbuild.make import Place
 from lkm.kbuild.workdir import WorkDir
 from lkm.source import ModuleSource
 
-__all__ = ["collect"]
+__all__ = ["collect", "order"]
 
 _IMMUTABLE_PROVIDERS = {"debian"}
 
 
-def collect(place: Place, work: WorkDir) -> tuple[dict[str, Path | bytes], dict[str, Any]]:
-    """The files to keep of a build by their names in the store, and their manifest.
+def order(place: Place, work: WorkDir) -> dict[str, str]:
+    """The .ko files that this run of make stands for (modules.order): path in the work tree, and name.
 
     Raises UsageError where make succeeded and built no module.
     """
-    return _results(place, work, _modules(place, work))
-
-
-def _modules(place: Place, work: WorkDir) -> list[str]:
-    """The .ko files that this run of make stands for, relative to the work tree (modules.order)."""
     try:
-        order = _contained(work.tree, "modules.order").read_text("utf-8").splitlines()
+        lines = _contained(work.tree, "modules.order").read_text("utf-8").splitlines()
     except FileNotFoundError:
-        order = []
-    modules = []
-    for line in dict.fromkeys(order):
+        lines = []
+    modules = {}
+    for line in lines:
         name = os.path.relpath(PurePath(place.inside, line), place.inside)
-        modules.append(str(PurePath(name).with_suffix(".ko")))
+        path = PurePath(name).with_suffix(".ko")
+        modules[str(path)] = path.name
     if not modules:
         raise _no_module(place.source)
     return modules
@@ -66,9 +62,13 @@ def _contained(tree: Path, name: str) -> Path:
     return path
 
 
-def _results(
-    place: Place, work: WorkDir, modules: Sequence[str]
+def collect(
+    place: Place, work: WorkDir, modules: Mapping[str, str]
 ) -> tuple[dict[str, Path | bytes], dict[str, Any]]:
+    """The files to keep of a build by their names in the store, and their manifest.
+
+    `modules` are the paths of the .ko files in the work tree, and the names to keep them by.
+    """
     from lkm import ko
 
     commands = _commands(place, work)
@@ -76,20 +76,21 @@ def _results(
         (command for command in commands if _is_own(command, place)), place.to_host
     )
     files: dict[str, Path | bytes] = {
-        "Module.symvers": _contained(work.tree, "Module.symvers"),
         "compile_commands.json": (json.dumps(compile_commands, indent=1) + "\n").encode(),
         "build.log": work.log,
     }
+    if not place.source.is_dkms or (work.tree / "Module.symvers").exists():
+        files["Module.symvers"] = _contained(work.tree, "Module.symvers")
     records = []
-    for name in modules:
+    for name, kept_as in modules.items():
         path = _contained(work.tree, name)
-        stripped = f"stripped/{path.name}"
-        files[path.name] = path
-        files[stripped] = _contained(work.tree, f"{make.STRIPPED}/{path.name}")
+        stripped = f"stripped/{kept_as}"
+        files[kept_as] = path
+        files[stripped] = _contained(work.tree, f"{make.STRIPPED}/{kept_as}")
         records.append(
             {
                 "name": path.stem.replace("-", "_"),
-                "file": path.name,
+                "file": kept_as,
                 "stripped": stripped,
                 "facts": ko.read(path).to_dict(),
             }
