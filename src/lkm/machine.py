@@ -130,10 +130,14 @@ class ParameterFile:
 
 @dataclass(frozen=True)
 class Needs:
-    """The files to load before a module, first things first: the kernel's `own` modules, then `others`."""
+    """The files to load before a module, first things first: the kernel's `own` modules, then `others`.
+
+    `soft` come before them, and may be refused.
+    """
 
     own: tuple[Path, ...] = ()
     others: tuple[Path, ...] = ()
+    soft: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

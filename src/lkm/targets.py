@@ -94,12 +94,14 @@ def needs_of(
     here = {one.name for one in ours} | set(loaded)
     wanted = [name for one in ours for name in one.object.depends if _underscored(name) not in here]
     own: tuple[Path, ...] = ()
+    soft: tuple[Path, ...] = ()
     if wanted:
-        from lkm.kernels.modules import load_order
+        from lkm.kernels.modules import load_order, soft_needs
 
         own = load_order(kernel, wanted)
+        soft = soft_needs(kernel, own)
     others = [one.image for one in ours if one is not target and one.name not in loaded]
-    return Needs(own, tuple(others))
+    return Needs(own, tuple(others), soft)
 
 
 def assign(targets: Sequence[Target], params: Mapping[str, Value]) -> dict[str, str]:

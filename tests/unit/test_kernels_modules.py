@@ -57,6 +57,28 @@ def test_dependencies_come_first_and_builtins_not_at_all(
     assert [path.name for path in modules.load_order(kernel, names)] == order
 
 
+@pytest.mark.parametrize(
+    ("order", "soft"),
+    [
+        (["kernel/fs/odd-name.ko"], ["failover.ko.xz", "net-failover.ko.xz"]),
+        (["kernel/net/core/failover.ko.xz"], []),
+        (["kernel/drivers/net/virtio_net.ko.xz"], ["failover.ko.xz"]),
+    ],
+)
+def test_soft_dependencies_are_names_or_aliases_and_those_that_there_are_not_are_left_out(
+    kernel: Kernel, order: list[str], soft: list[str]
+) -> None:
+    assert kernel.modules_dir
+    (kernel.modules_dir / "modules.softdep").write_text(
+        "# comment\nsoftdep odd_name pre: crypt-x platform:gone virtio-console post: virtio_net\n"
+        "softdep virtio_net post: odd_name\nsoftdep virtio-net pre: failover\n"
+    )
+    (kernel.modules_dir / "modules.alias").write_text(
+        "alias crypt-x gone\nalias crypt-x net_failover\n"
+    )
+    assert [path.name for path in modules.soft_needs(kernel, map(Path, order))] == soft
+
+
 def test_paths_are_those_of_this_computer(kernel: Kernel) -> None:
     assert kernel.modules_dir is not None
     assert modules.load_order(kernel, ["failover"]) == (

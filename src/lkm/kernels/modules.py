@@ -10,7 +10,7 @@ from lkm.errors import UsageError
 from lkm.kernels.catalog import series_of
 from lkm.kernels.kernel import Kernel
 
-__all__ = ["Index", "find", "load_order", "module_name", "read_index"]
+__all__ = ["Index", "find", "load_order", "module_name", "read_index", "soft_needs"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,38 @@ def load_order(kernel: Kernel, names: Iterable[str]) -> tuple[Path, ...]:
             if needed not in index.builtin:
                 order[needed] = index.files[needed]
     return tuple(order.values())
+
+
+def soft_needs(kernel: Kernel, order: Iterable[Path]) -> tuple[Path, ...]:
+    """What modprobe tries to load before the modules of `order`, and may be refused (softdep of modprobe.d(5)).
+
+    libcrc32c's init asks the crypto layer for "crc32c" and is refused where no module is there that has it. A
+    name may be an alias that several modules have: then the generic one, which needs no device, is chosen.
+    """
+    names = {module_name(path.name) for path in order}
+    directory = kernel.modules_dir or kernel.build_dir_on_host
+    wanted: list[str] = []
+    for line in _lines(directory / "modules.softdep"):
+        words = line.split()
+        if words[:1] == ["softdep"] and words[1].replace("-", "_") in names and "pre:" in words:
+            before = words[words.index("pre:") + 1 :]
+            wanted += before[: before.index("post:")] if "post:" in before else before
+    if not wanted:
+        return ()
+    index = read_index(kernel)
+    found = [name for each in wanted if (name := _resolved(each, index, directory))]
+    return load_order(kernel, found)
+
+
+def _resolved(name: str, index: Index, directory: Path) -> str | None:
+    plain = name.replace("-", "_")
+    if plain in index.files or plain in index.builtin:
+        return plain
+    start = f"alias {name} "
+    lines = _lines(directory / "modules.alias")
+    named = [line.removeprefix(start).strip() for line in lines if line.startswith(start)]
+    named.sort(key=lambda each: not each.endswith("_generic"))
+    return next((each for each in named if each in index.files), None)
 
 
 def find(kernel: Kernel, given: str) -> Path:

@@ -108,6 +108,8 @@ class Machine(Closing):
         """
         from lkm.ko import read_image
 
+        for path in needs.soft:
+            self.load(read_image(path))
         for path in (*needs.own, *needs.others):
             require_loaded(self.load(read_image(path)), path)
 
