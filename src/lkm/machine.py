@@ -27,6 +27,7 @@ __all__ = [
     "LoadedModule",
     "Machine",
     "MachineState",
+    "NeedRefusedError",
     "Needs",
     "Outcome",
     "ParameterFile",
@@ -258,15 +259,24 @@ class Machine(Protocol):
         ...
 
 
+class NeedRefusedError(HostError):
+    """A module that another needs does not load. `path` is its file, `outcome` what came of it."""
+
+    def __init__(self, path: Path, outcome: Outcome) -> None:
+        what = errno_name(outcome.errno) if outcome.end is End.DONE else str(outcome.end)
+        super().__init__(
+            f"{path.name}, which is needed, does not load: {what}",
+            evidence=[record.text for record in outcome.records[-6:]],
+        )
+        self.path = path
+        self.outcome = outcome
+
+
 def require_loaded(outcome: Outcome, path: Path) -> None:
-    """Raise HostError unless the load of a module that another needs went well, or it was there already."""
+    """Raise NeedRefusedError unless a module that another needs was loaded, or was there already."""
     if outcome.end is End.DONE and outcome.errno in (0, errno.EEXIST):
         return
-    what = errno_name(outcome.errno) if outcome.end is End.DONE else str(outcome.end)
-    raise HostError(
-        f"{path.name}, which is needed, does not load: {what}",
-        evidence=[record.text for record in outcome.records[-6:]],
-    )
+    raise NeedRefusedError(path, outcome)
 
 
 def parse_modules(text: str) -> list[LoadedModule]:

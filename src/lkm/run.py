@@ -13,7 +13,7 @@ from lkm import kbuild, remains
 from lkm.end import End
 from lkm.errors import BuildError, ExcludedError, UsageError
 from lkm.kernels.kernel import Kernel
-from lkm.machine import DEFAULT_TIMEOUT, Area, Machine, Outcome
+from lkm.machine import DEFAULT_TIMEOUT, Area, Machine, NeedRefusedError, Outcome
 from lkm.problems import Problem, ProblemKind, find
 from lkm.progress import SILENT, Progress
 from lkm.source import DKMS_CONF
@@ -159,10 +159,33 @@ def _try(
         needs = needs_of(target, targets.all, kernel, loaded=loaded)
         if preflight and (refusal := preflight.refusal(target, targets.all, loaded)):
             return _refused(target.name, refusal, timings, machine)
-        machine.load_needs(needs)
+        try:
+            machine.load_needs(needs)
+        except NeedRefusedError as error:
+            if error.path not in needs.others:
+                raise  # the kernel's own module: nothing that the source is to blame for
+            return _without_need(target.name, error, timings, machine)
         if (needs.own or needs.others) and limits.settle != 0:
             machine.inventory()
         return _tried(target, machine, arguments, limits, timings)
+
+
+def _without_need(
+    name: str, error: NeedRefusedError, timings: Timings, machine: Machine
+) -> ModuleRun:
+    """The verdict on a module that needs another of its own source, which does not load."""
+    judged = judge(error.path.stem, Stages(error.outcome))
+    return ModuleRun(
+        name,
+        Verdict.LOAD_FAILED,
+        error.summary,
+        judged.errno,
+        log=error.outcome.records,
+        problems=judged.problems,
+        timings=timings,
+        hint=judged.hint,
+        taint=machine.taint(),
+    )
 
 
 def _refused(name: str, refusal: Refusal, timings: Timings, machine: Machine) -> ModuleRun:

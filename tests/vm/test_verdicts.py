@@ -47,6 +47,28 @@ def test_a_module_that_goes_wrong_gets_its_verdict(
     assert re.search(reason, module["reason"])
 
 
+def test_a_module_whose_sibling_does_not_load_fails_with_it(lkm: Any, tmp_path: Path) -> None:
+    (tmp_path / "Kbuild").write_text("obj-m := needed.o needs.o\n")
+    head = '#include <linux/module.h>\nMODULE_LICENSE("GPL");\nint there(void);\n'
+    (tmp_path / "needed.c").write_text(
+        f"{head}int there(void) {{ return 0; }}\nEXPORT_SYMBOL(there);\n"
+        "static int __init start(void) { return -ENODEV; }\nmodule_init(start);\n"
+    )
+    (tmp_path / "needs.c").write_text(
+        f"{head}static int __init start(void) {{ return there(); }}\nmodule_init(start);\n"
+    )
+    done = lkm("run", "--json", str(tmp_path))
+    assert done.returncode == 1
+    found = [
+        (each["verdict"], each["errno"], each["reason"])
+        for each in json.loads(done.stdout)["modules"]
+    ]
+    assert found == [
+        ("load-failed", "ENODEV", "insmod: ENODEV: needed's init returned it"),
+        ("load-failed", "ENODEV", "needed.ko, which is needed, does not load: ENODEV"),
+    ]
+
+
 @pytest.mark.parametrize("name", ["oops_init", "oops_exit", "bug", "warn"])
 def test_a_problem_names_its_kind_and_a_function_of_the_module(lkm: Any, name: str) -> None:
     (problem, *_) = verdict(lkm, MODULES / f"{name}.c")["problems"]
