@@ -1,7 +1,7 @@
 """What the kernel's own modules leave behind, judged by hand: it is true, and this is why.
 
-A module's name, then pairs of what the problem's line has and the reason. Of 125 modules of Linux 6.12, none
-leaves anything. What the first tries found was not true of the modules, and is not reported any more:
+A module's name, then pairs of what the problem's line has and the reason. Of 125 modules of Linux 6.12, ten
+were said to leave something. None of it was true of the modules, and it is not reported any more:
 
 - links in /sys/kernel/slab, which SLUB forgets (sysfs_slab_alias(), mm/slub.c): drbd, dm_snapshot, netfs, nfsd,
   orangefs, cifs, nf_conncount, openvswitch, sunrpc;
