@@ -11,10 +11,12 @@ class End(StrEnum):
     """How a request to a machine ended.
 
     `done`: it was answered. `killed`: the kernel killed the process that did it (an oops). `panic`: the
-    guest halted or rebooted. `hung`: there was no answer within the limit.
+    guest halted or rebooted. `hung`: there was no answer within the limit. `gone`: QEMU ended with it, or what
+    answered was not the agent any more.
     """
 
     DONE = "done"
     KILLED = "killed"
     PANIC = "panic"
     HUNG = "hung"
+    GONE = "gone"

@@ -91,8 +91,8 @@ class Outcome:
     log of that time, `seconds` the wall time that was waited, `guest_seconds` what passed on the
     kernel's own clock inside the system call. `stacks` says where a hanging process is in the kernel, or else
     where its processors are, and `remains` what of it could not be ended. `lost` counts the records that the
-    log's ring dropped before they could be read. `how` is QEMU's word for how a guest went down, `left` what
-    is new since the inventory, where that was asked for.
+    log's ring dropped before they could be read. `how` is QEMU's word for how a guest went down, or what became
+    of a machine whose end is `gone`; `left` what is new since the inventory, where that was asked for.
     """
 
     end: End

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from lkm import ktap
 from lkm.end import End
 from lkm.errors import errno_name
 from lkm.log import Record
@@ -62,7 +61,7 @@ class ModuleRun:
     `reason` is one line, None where the verdict is `ok`. `errno` is the name of what the refused system
     call gave. `params` are the values in sysfs after init, where root can read them. `log` is what the
     kernel said in the module's life. `lost` counts records that the log's ring could not hold. `taint` is
-    None on a guest. `kunit` are the KUnit suites that ran.
+    None on a guest.
     """
 
     name: str
@@ -76,7 +75,6 @@ class ModuleRun:
     lost: int = 0
     hint: str | None = None
     taint: Taint | None = None
-    kunit: tuple[ktap.Result, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The module's part of `lkm run --json`."""
@@ -92,7 +90,6 @@ class ModuleRun:
             ],
             "log_lost": self.lost,
             "problems": [to_dict(problem) for problem in self.problems],
-            "kunit": [ktap.to_dict(suite) for suite in self.kunit],
             "taint": asdict(self.taint) if self.taint else None,
             "timings": self.timings.to_dict(),
         }
@@ -165,6 +162,8 @@ def judge(
     if last.end is End.PANIC:
         summary = _worst(problems).summary if problems else _went_down(name, stages.last, last)
         return Judgement(Verdict.PANIC, summary, None, problems)
+    if last.end is End.GONE:
+        return Judgement(Verdict.PANIC, f"{name}'s {stages.last}: {last.how}", None, problems)
     refused = next((one for one in stages.outcomes if one.errno), last)
     if problems:
         return Judgement(Verdict.PROBLEM, _worst(problems).summary, _errno(refused), problems)

@@ -19,16 +19,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "base": (
         "_version", "arch", "atomic", "closing", "config", "errors", "paths", "proc", "progress", "sandbox",
     ),
-    "facts": ("end", "ko", "ktap", "leaks", "log", "machine", "params", "problems", "source"),
+    "facts": ("end", "ko", "log", "machine", "params", "problems", "source"),
     "kbuild": ("kbuild",),
     "kernels": ("kernels",),
     "vm": ("vm",),
     "host": ("host",),
     "check": ("loadcheck",),
     "signing": ("signing",),
-    "run": (
-        "prediction", "preflight", "remains", "run", "targets", "unfreed", "verbs", "verdict",
-    ),
+    "run": ("prediction", "preflight", "remains", "run", "targets", "verbs", "verdict"),
     "matrix": ("matrix",),
     "cli": ("cli", "__main__"),
     "api": ("__init__", "api"),

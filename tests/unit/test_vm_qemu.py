@@ -223,8 +223,9 @@ def test_a_link_tells_an_answer_from_a_halt_and_from_silence(fake: tuple[Qmp, Fa
     qmp, peer = fake
     ours, theirs = socket.socketpair()
     link = Link(Channel(ours), number=0, watch=Watch(qmp, None))
-    theirs.send(pack(Op.LOG, b"log", 1) + HEADER.pack(2, Op.END, 8, 1) + b"ok")
-    reply = link.request(Op.PING, timeout=5, stage="ping")
+    asked = link.begin(Op.PING, deadline=soon(), stage="ping")
+    theirs.send(pack(Op.LOG, b"log", asked) + HEADER.pack(2, Op.END, 8, asked) + b"ok")
+    reply = link.finish(asked, deadline=soon(), stage="ping")
     assert (reply.end, reply.status, reply.value, reply.log) == (End.DONE, 8, b"ok", b"log")
     peer.say(event="SHUTDOWN", data={"guest": True, "reason": "guest-reset"})
     reply = link.request(Op.PING, timeout=5, stage="ping")

@@ -50,20 +50,21 @@ class Marked:
         output, _ = process.communicate(timeout=120)
         return process.returncode, output
 
-    def alive(self) -> list[str]:
-        """The command lines of what is running with our mark."""
-        found = []
+    def processes(self) -> Iterator[tuple[int, str]]:
+        """What is running with our mark, or with our cache on its command line: QEMU has no environment."""
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
             try:
-                if self.mark.encode() in (entry / "environ").read_bytes():
-                    found.append(
-                        (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:200]
-                    )
+                environ = (entry / "environ").read_bytes()
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:
                 continue
-        return [line for line in found if line]
+            if line and (self.mark.encode() in environ or self.env["LKM_CACHE_DIR"] in line):
+                yield int(entry.name), line
+
+    def alive(self) -> list[str]:
+        return [line for _, line in self.processes()]
 
     def alone_within(self, seconds: float) -> list[str]:
         deadline = time.monotonic() + seconds
@@ -209,14 +210,9 @@ def test_a_qemu_that_is_killed_is_a_broken_machine_and_no_verdict(warm: Marked) 
     process = warm.start("run", SPIN, "--timeout", "100")
     wait_until(lambda: qemu_runs(warm))
     time.sleep(0.5)
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                ours = warm.mark.encode() in (entry / "environ").read_bytes()
-                if ours and b"qemu-system" in (entry / "cmdline").read_bytes():
-                    os.kill(int(entry.name), signal.SIGKILL)
-            except OSError:
-                continue
+    for pid, line in warm.processes():
+        if line.startswith("/usr/bin/qemu-system"):
+            os.kill(pid, signal.SIGKILL)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 5, output
     assert "spin: " not in output

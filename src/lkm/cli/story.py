@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from lkm.cli.render import Style, in_seconds, record_line, visible
-from lkm.ktap import Result
 from lkm.problems import Problem
 from lkm.run import Run
 from lkm.verdict import ModuleRun, Verdict
@@ -45,8 +44,6 @@ def _show_module(module: ModuleRun, style: Style) -> None:
         )
     for name, value in module.params.items():
         print(f"{name} = {value}")
-    for line in _suites(module.kunit, style):
-        print(line)
     for problem in module.problems:
         print(_problem_line(problem, style))
     colours = {Verdict.OK: style.green, Verdict.EXCLUDED: style.yellow}
@@ -64,15 +61,6 @@ def _show_module(module: ModuleRun, style: Style) -> None:
     )
     if module.hint:
         print(f"hint: {module.hint}")
-
-
-def _suites(suites: Sequence[Result], style: Style, indent: str = "") -> Iterator[str]:
-    """A KUnit suite's line, then its cases'; a log has them too, between others."""
-    for result in suites:
-        colour = {"ok": style.green, "skipped": style.dim}.get(result.status, style.red)
-        reason = f" ({result.reason})" if result.reason else ""
-        yield f"{indent}{colour(result.status)} {visible(result.name + reason)}"
-        yield from _suites(result.cases, style, indent + "  ")
 
 
 def _problem_line(problem: Problem, style: Style) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import struct
 import time
 from typing import TYPE_CHECKING
 
 from lkm.errors import LkmError, MachineError, ModuleFailure, UsageError
-from lkm.vm.channel import ChannelClosed, ChannelTimeout
-from lkm.vm.link import Reply, closed_meanwhile, collect
+from lkm.vm.channel import ChannelClosed, ChannelTimeout, Garbled
+from lkm.vm.link import Reply, closed_meanwhile, collect, told
 from lkm.vm.mux import (
     HELD_LIMIT,
     Conversation,
@@ -97,6 +96,8 @@ def blame(
         )
     if isinstance(error, MuxClosed):
         return closed_meanwhile()
+    if isinstance(error, Garbled):
+        return ModuleFailure(f"{doing}: what answered was not the agent: {error}")
     return machine.died(doing) or MachineError(
         f"{doing}: the machine has gone: {error}", stage="conversation"
     )
@@ -124,5 +125,5 @@ def _stack(machine: Machine, conversation: Conversation) -> list[str]:
 
 def number(reply: Reply) -> int:
     """The value of an answer that is a 64-bit number."""
-    value: int = struct.unpack("<q", reply.value)[0]
+    value: int = told("<q", reply.value)[0]
     return value

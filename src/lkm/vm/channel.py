@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import select
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from lkm.vm.wire import CHUNK, HEADER, Frame, Op, pack
 
-__all__ = ["Channel", "ChannelClosed", "ChannelTimeout"]
+__all__ = ["Channel", "ChannelClosed", "ChannelTimeout", "Garbled", "fields"]
 
 _SLICE = 0.25
 """Seconds."""
@@ -19,8 +22,20 @@ class ChannelClosed(Exception):
     """The other end has gone, or spoke what is not a frame."""
 
 
+class Garbled(ChannelClosed):
+    """The other end spoke what the agent never says: a module may have overwritten it, or speak for it."""
+
+
 class ChannelTimeout(Exception):
     """No answer within the limit."""
+
+
+def fields(form: str, payload: bytes) -> tuple[Any, ...]:
+    """What a payload begins with, as struct has it. Raises Garbled where it is too short."""
+    try:
+        return struct.unpack_from(form, payload)
+    except struct.error as error:
+        raise Garbled(f"a payload of {len(payload)} bytes: {error}") from error
 
 
 class Channel:
@@ -35,7 +50,8 @@ class Channel:
         self._sock = sock
         self._in = bytearray()
         self._out = bytearray()
-        self._next_id = 1
+        # Not from 1 on: a module that sends answers of its own has to find the number first.
+        self._next_id = int.from_bytes(os.urandom(3), "little") + 1
         self.wake: tuple[int, ...] = ()
         self.on_wake: Callable[[], None] = lambda: None
 
@@ -83,10 +99,8 @@ class Channel:
 
     def pending(self) -> Frame | None:
         """A frame that is here already, without waiting."""
-        try:
-            return self.receive(0.0)
-        except ChannelTimeout:
-            return None
+        frame = self._parse()
+        return self._parse() if frame is None and self._take() else frame
 
     def request(self, op: Op, payload: bytes = b"", *, deadline: float) -> Iterator[Frame]:
         """Send a request and yield its frames, the last of which is `Op.END`."""
@@ -112,6 +126,8 @@ class Channel:
     def _fill(self, deadline: float) -> None:
         if not self._take():
             self._wait(deadline)
+        elif time.monotonic() > deadline:
+            raise ChannelTimeout
 
     def _take(self) -> bool:
         """Take in what has come; False where nothing has."""
@@ -131,7 +147,7 @@ class Channel:
             return None
         length, op, status, request = HEADER.unpack_from(self._in)
         if length > CHUNK:
-            raise ChannelClosed(f"a frame of {length} bytes")
+            raise Garbled(f"a frame of {length} bytes")
         if len(self._in) < HEADER.size + length:
             return None
         payload = bytes(self._in[HEADER.size : HEADER.size + length])

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from lkm import proc
 from lkm.errors import MachineError
-from lkm.vm import qemu
+from lkm.vm import confine, qemu
 from lkm.vm.channel import Channel
 from lkm.vm.link import Link
 from lkm.vm.qmp import Qmp
@@ -66,7 +66,7 @@ class Started:
         """End QEMU."""
         for end in (self.session, self.watch, self.mux, self.qmp):
             end.close()
-        proc.end(self.process)
+        confine.end(self.process)
         self.stderr.close()
         os.close(self.window)
 
@@ -107,7 +107,7 @@ def start(
             initramfs=initramfs,
         )
         process = proc.popen(
-            qemu.argv(config, launch), stderr=stderr, pass_fds=(window, *ends.values(), *pass_fds)
+            _confined(config, launch), stderr=stderr, pass_fds=(window, *ends.values(), *pass_fds)
         )
     except BaseException:
         for sock in ours.values():
@@ -126,6 +126,18 @@ def start(
     finally:
         if not started.handed_over:
             started.close()
+
+
+def _confined(config: qemu.Config, launch: qemu.Launch) -> list[str]:
+    command = qemu.argv(config, launch)
+    command[0] = proc.find_tool(command[0])
+    named = not launch.ram.is_relative_to("/dev/fd")
+    return confine.argv(
+        command,
+        read=[path for path in (launch.image, launch.initramfs) if path],
+        written=[launch.ram] if named else [],
+        devices=[Path("/dev/kvm")] if config.accel is qemu.Accel.KVM else [],
+    )
 
 
 def share_memory(qmp: Qmp, *, on: bool = True) -> None:

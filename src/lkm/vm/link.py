@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from lkm import proc
 from lkm.end import End
-from lkm.errors import LkmError, MachineError, StateError
-from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout
+from lkm.errors import MachineError, ModuleFailure, StateError
+from lkm.vm import confine
+from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout, Garbled, fields
 from lkm.vm.qmp import QmpClosed
 from lkm.vm.watch import Watch
 from lkm.vm.wire import LOG_CHANNEL, Frame, Op
@@ -22,7 +23,7 @@ from lkm.vm.wire import LOG_CHANNEL, Frame, Op
 if TYPE_CHECKING:
     from lkm.vm.mux import Mux
 
-__all__ = ["Link", "Reply", "closed_meanwhile", "collect"]
+__all__ = ["Link", "Reply", "closed_meanwhile", "collect", "told"]
 
 
 @dataclass
@@ -32,7 +33,8 @@ class Reply:
     `status` is 0 or a positive errno; `data`, `stdout` and `stderr` are payloads in the order they came;
     `log` is raw /dev/kmsg records, `console` what the serial console has when the guest could not answer
     itself; `stacks` where its sessions are in the kernel, for one that hangs, or else where its processors
-    are. `how` is QEMU's word for how a guest went down.
+    are. `how` is QEMU's word for how a guest went down, or what
+    became of a machine that is no more; `size` counts the bytes of all that came.
     """
 
     end: End = End.DONE
@@ -43,6 +45,7 @@ class Reply:
     console: bytes = b""
     stacks: str = ""
     how: str = ""
+    size: int = 0
 
 
 class _Stopped(Exception):
@@ -51,6 +54,18 @@ class _Stopped(Exception):
 
 class _Killed(Exception):
     """The agent said that our session's process was killed."""
+
+
+class _Gone(Exception):
+    """The module's doing: QEMU has ended, or what answers is not the agent."""
+
+
+_ANSWER_MAX = 256 << 20
+"""How many bytes an answer may hold: what answers may be a module, which need not stop."""
+
+_KILLS = (signal.SIGKILL, signal.SIGTERM)
+_FROM_OUTSIDE = (None, 0, *(-each for each in _KILLS), *(128 + each for each in _KILLS))
+"""How a QEMU ends that somebody on this computer ended; a guest makes it abort, or exit with an error."""
 
 
 class Link:
@@ -86,7 +101,8 @@ class Link:
         self._stderr = stderr
         self._on_close = on_close
         self._closed = False
-        self._end: _Stopped | _Killed | None = None
+        self._end: _Stopped | _Killed | _Gone | None = None
+        self._suspect = False
         self._paused = paused
         self.dead = False
         session.wake = watch.filenos()
@@ -116,8 +132,8 @@ class Link:
     def request(self, op: Op, payload: bytes = b"", *, timeout: float, stage: str) -> Reply:
         """Ask the agent; always comes back within `timeout` seconds plus some for last words.
 
-        Raises MachineError only when QEMU itself is gone, or talks nonsense; StateError when another
-        thread has closed the link.
+        Raises MachineError only when QEMU itself is gone and no module was loaded that can have done it;
+        StateError when another thread has closed the link.
         """
         deadline = time.monotonic() + timeout
         request = self.begin(op, payload, deadline=deadline, stage=stage)
@@ -127,6 +143,7 @@ class Link:
         self, op: Op, payload: bytes = b"", *, deadline: float, stage: str, request: int = 0
     ) -> int:
         """Send a request (or more for one, by its id) without waiting; `finish` takes the answer."""
+        self._suspect |= op is Op.LOAD
         try:
             self.let_run()
             return self._session.send(op, payload, deadline=deadline, request=request)
@@ -136,7 +153,8 @@ class Link:
             self._end = end
             return request
         except (ChannelClosed, QmpClosed) as error:
-            raise self._broken(stage, error) from error
+            self._end = self._gone(stage, error)
+            return request
 
     def finish(
         self,
@@ -162,8 +180,11 @@ class Link:
             reply.end = End.KILLED
         except ChannelTimeout:
             reply.end = End.HUNG
-        except (ChannelClosed, QmpClosed) as error:
-            raise self._broken(stage, error) from error
+        except (ChannelClosed, QmpClosed, _Gone) as error:
+            reply.end = End.GONE
+            reply.how = str(error if isinstance(error, _Gone) else self._gone(stage, error))
+            reply.console = self.console()
+            return reply
         if reply.end is not End.DONE:
             self._last_words(reply)
         return reply
@@ -182,7 +203,7 @@ class Link:
         if self.window is not None:
             os.close(self.window)
         if self._process:
-            proc.end(self._process)
+            confine.end(self._process)
         if self._stderr:
             self._stderr.close()
         self._on_close()
@@ -226,16 +247,46 @@ class Link:
         reply.how = self.watch.how
         reply.console = self.console()
 
-    def _broken(self, stage: str, error: Exception) -> LkmError:
+    def _gone(self, stage: str, error: Exception) -> _Gone:
+        """What became of a machine that a module was loaded on. Raises MachineError where none was."""
         if self._closed:
-            return closed_meanwhile()
+            raise closed_meanwhile() from error
         self.dead = True
+        if isinstance(error, Garbled):
+            if self._suspect:
+                return _Gone(f"what answered was not the agent any more: {error}")
+            raise MachineError(f"the agent talks nonsense: {error}", stage=stage) from error
+        code = self._exit_code()
+        said = self.qemu_stderr()
+        if self._suspect and code not in _FROM_OUTSIDE:
+            return _Gone("; ".join(filter(None, (f"qemu {_how(code)}", *said.splitlines()[-1:]))))
+        ended = f" (qemu {_how(code)})" if self._process else ""
+        text = f"the machine has gone: {error}{ended}"
+        raise MachineError(text, stage=stage, console_tail=said) from error
+
+    def _exit_code(self) -> int | None:
+        """How QEMU ended; it has let go of its sockets a moment before."""
         if self._process:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(1)
-        said = self.qemu_stderr()
-        ended = "" if not self._process else f" (qemu ended with {self._process.returncode})"
-        return MachineError(f"the machine has gone: {error}{ended}", stage=stage, console_tail=said)
+                return self._process.wait(2)
+        return None
+
+
+def _how(code: int | None) -> str:
+    if code is None:
+        return "goes on"
+    number = -code if code < 0 else code - 128
+    if number in set(signal.Signals):
+        return f"was ended by {signal.Signals(number).name}"
+    return f"ended with exit code {code}"
+
+
+def told(form: str, payload: bytes) -> tuple[Any, ...]:
+    """What an answer begins with, as struct has it. Raises ModuleFailure: the agent sends no shorter one."""
+    try:
+        return fields(form, payload)
+    except Garbled as error:
+        raise ModuleFailure(f"what answered was not the agent: {error}") from error
 
 
 def closed_meanwhile() -> StateError:
@@ -245,7 +296,10 @@ def closed_meanwhile() -> StateError:
 
 
 def collect(reply: Reply, frame: Frame) -> None:
-    """Add what a frame carries to the answer."""
+    """Add what a frame carries to the answer. Raises Garbled for one that does not end."""
+    reply.size += len(frame.payload)
+    if reply.size > _ANSWER_MAX:
+        raise Garbled(f"an answer of more than {_ANSWER_MAX >> 20} MiB")
     if frame.op == Op.LOG:
         reply.log += frame.payload
     elif frame.op == Op.DATA:

@@ -37,7 +37,7 @@ from lkm.machine import (
     require_loaded,
 )
 from lkm.vm.channel import ChannelClosed, ChannelTimeout
-from lkm.vm.link import Link, Reply
+from lkm.vm.link import Link, Reply, told
 from lkm.vm.qemu import WINDOW_SIZE, Config
 from lkm.vm.wire import MARK, Op
 
@@ -167,7 +167,7 @@ class Machine(Closing):
         """(type as in `ls -l`, name) of a guest directory's entries, sorted by name."""
         reply = self.ask(Op.LIST, os.fsencode(path) + b"\0", "list", path)
         names = (os.fsdecode(data.rstrip(b"\0")) for data in reply.data)
-        return sorted(((name[0], name[2:]) for name in names), key=lambda entry: entry[1])
+        return sorted(((name[:1], name[2:]) for name in names), key=lambda entry: entry[1])
 
     def modules(self) -> list[LoadedModule]:
         """What is loaded, the newest first, as /proc/modules has it."""
@@ -282,7 +282,7 @@ class Machine(Closing):
         seconds = time.monotonic() - started
         if reply.end is End.HUNG:
             seconds = min(seconds, timeout or self.timeout)
-        spent = int.from_bytes(reply.value, "little") / 1e9
+        spent = int.from_bytes(reply.value[:8], "little") / 1e9
         return Outcome(
             reply.end,
             reply.status,
@@ -334,6 +334,9 @@ class Machine(Closing):
     def _died(self, reply: Reply, stage: str) -> LkmError:
         from lkm.problems import find
 
+        if reply.end is End.GONE:
+            return ModuleFailure(f"{stage}: {reply.how}")
+
         records = records_of(reply)
         tail = [record.text for record in records[-12:]]
         hung = reply.end is End.HUNG and stage in _CALLBACKS
@@ -362,10 +365,10 @@ _CALLBACKS = {
 def _parameter_files(frames: Sequence[bytes]) -> dict[str, ParameterFile]:
     files: dict[str, ParameterFile] = {}
     for data in frames:
-        mode, unread = struct.unpack_from("<II", data)
+        mode, unread = told("<II", data)
         parameter, _, value = data[8:].partition(b"\0")
         text = None if unread else value.decode(errors="replace").removesuffix("\n")
-        files[parameter.decode()] = ParameterFile(mode, text)
+        files[parameter.decode(errors="replace")] = ParameterFile(mode, text)
     return dict(sorted(files.items()))
 
 
@@ -375,8 +378,8 @@ def settle_time(config: Config) -> float:
 
 
 def _left(data: bytes) -> tuple[Left, ...]:
-    entries = data.decode(errors="replace").split("\0")
-    return tuple(Left(*entry.split("\t", 2)) for entry in entries if entry)
+    entries = (entry.split("\t", 2) for entry in data.decode(errors="replace").split("\0"))
+    return tuple(Left(*entry) for entry in entries if len(entry) > 1)
 
 
 def records_of(reply: Reply) -> list[Record]:

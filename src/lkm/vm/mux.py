@@ -10,13 +10,12 @@ import contextlib
 import select
 import signal
 import socket
-import struct
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 
-from lkm.vm.channel import ChannelClosed, ChannelTimeout
+from lkm.vm.channel import ChannelClosed, ChannelTimeout, Garbled, fields
 from lkm.vm.qmp import QmpClosed
 from lkm.vm.watch import Watch
 from lkm.vm.wire import CHUNK, HEADER, LOG_CHANNEL, Frame, Op, pack
@@ -189,7 +188,7 @@ class Mux:
             while len(self._in) - at >= HEADER.size:
                 length, op, status, name = HEADER.unpack_from(self._in, at)
                 if length > CHUNK:
-                    raise ChannelClosed(f"a frame of {length} bytes")
+                    raise Garbled(f"a frame of {length} bytes")
                 end = at + HEADER.size + length
                 if len(self._in) < end:
                     break
@@ -204,9 +203,8 @@ class Mux:
         if conversation is None:
             return
         if frame.op == Op.DIED:
-            conversation.ended = conversation.ended or ConversationEnded(
-                struct.unpack("<i", frame.payload)[0]
-            )
+            (by,) = fields("<i", frame.payload)
+            conversation.ended = conversation.ended or ConversationEnded(by)
             del self._open[number]
             return
         conversation.held += len(frame.payload)

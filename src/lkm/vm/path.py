@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
+from lkm.vm.link import told
 from lkm.vm.wire import Op
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ class GuestPath:
     def _stat(self, *, itself: bool) -> GuestStat:
         payload = struct.pack("<I", itself) + self._name()
         reply = self._machine.ask(Op.STAT, payload, "stat", str(self))
-        return GuestStat(*struct.unpack("<11q", reply.value))
+        return GuestStat(*told("<11q", reply.value))
 
     def _change(self, what: int, mode: int = 0, second: str | None = None) -> None:
         payload = struct.pack("<II", what, mode) + self._name()

@@ -16,6 +16,7 @@ from lkm.closing import Closing
 from lkm.errors import CommandError, LkmError, UsageError
 from lkm.vm.calls import FAILURES, blame
 from lkm.vm.channel import ChannelTimeout
+from lkm.vm.link import told
 from lkm.vm.wire import CHUNK, Frame, Op
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ class GuestProcess(Closing):
         while (frame := self._talk.receive(deadline)).op != Op.STARTED:
             if frame.op == Op.END:
                 raise OSError(frame.status, os.strerror(frame.status), self.argv[0])
-        pid: int = struct.unpack("<i", frame.payload)[0]
+        pid: int = told("<i", frame.payload)[0]
         return pid
 
     def _heed(self, deadline: float) -> None:
@@ -253,7 +254,7 @@ class GuestProcess(Closing):
         elif frame.op == Op.TAKEN:
             self._untaken -= 1
         elif frame.op == Op.END:
-            self.returncode = struct.unpack("<i", frame.payload)[0]
+            self.returncode = told("<i", frame.payload)[0]
 
     def _require_room(self) -> None:
         if sum(map(len, self._output.values())) <= OUTPUT_LIMIT:

@@ -126,13 +126,18 @@ def cmdline(config: Config) -> str:
     return " ".join([*words, config.append]).strip()
 
 
+_LEFT_OUT = "sata=off,smbus=off,usb=off,i8042=off,vmport=off,graphics=off"
+"""Devices of q35 that no kernel needs to boot: what is not there cannot be attacked."""
+
+
 def argv(config: Config, launch: Launch) -> list[str]:
     """The whole command line of QEMU. Pure."""
     line = [
         f"qemu-system-{config.arch.name}", "-name", "lkm", "-nodefaults", "-no-user-config", "-display", "none",
         "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
         "-action", "reboot=shutdown,shutdown=pause",
-        "-M", "q35,memory-backend=mem", "-m", f"{config.memory_mib}M,maxmem={config.memory_mib + 1024}M",
+        "-M", f"q35,memory-backend=mem,{_LEFT_OUT}",
+        "-m", f"{config.memory_mib}M,maxmem={config.memory_mib + 1024}M",
         "-smp", str(config.cpus),
         "-object", f"memory-backend-file,id=mem,size={config.memory_mib}M,mem-path={_escaped(launch.ram)},"
         f"share={'on' if launch.share else 'off'}",

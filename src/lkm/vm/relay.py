@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lkm.errors import MachineError, errno_name
 from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout
+from lkm.vm.link import told
 from lkm.vm.process import payload_of
 from lkm.vm.wire import CHUNK, Op
 
@@ -81,7 +82,7 @@ def _relay_input(session: Channel, stdin: int) -> bool:
 def _exit_code(argv: Sequence[str], status: int, value: bytes) -> int:
     if status:
         raise MachineError(f"{argv[0]} cannot be started: {errno_name(status)}", stage="sh")
-    code: int = struct.unpack("<i", value)[0]
+    code: int = told("<i", value)[0]
     return code if code >= 0 else 128 - code
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lkm.errors import MachineError
-from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout
+from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout, fields
 from lkm.vm.qemu import CONSOLE_SIZE
 from lkm.vm.qmp import Qmp, QmpClosed, QmpError
 from lkm.vm.wire import Frame, Op
@@ -20,6 +20,9 @@ __all__ = ["Watch"]
 
 LAST_WORDS = 3.0
 """How long, in seconds, a guest that fell silent is given for each thing it is asked."""
+
+_AT_ONCE = 64
+"""How many frames are taken in at once: a module may send them without end."""
 
 
 class Watch:
@@ -59,7 +62,9 @@ class Watch:
                         raise QmpClosed(f"qemu was ended from outside: {event['data']['reason']}")
                     self.halted = True
                     self.how = event["data"]["reason"]
-            while self._agent is not None and (frame := self._agent.pending()):
+            for _ in range(_AT_ONCE):
+                if self._agent is None or (frame := self._agent.pending()) is None:
+                    return
                 if frame.op == Op.DIED:
                     self._killed.add(_number(frame))
 
@@ -143,5 +148,5 @@ class Watch:
 
 
 def _number(frame: Frame) -> int:
-    number: int = struct.unpack_from("<i", frame.payload)[0]
+    number: int = fields("<i", frame.payload)[0]
     return number

@@ -1,0 +1,65 @@
+"""QEMU in bubblewrap: whoever breaks out of a guest finds no network, no home, and no file of the user's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from lkm import proc
+
+__all__ = ["argv", "end"]
+
+_SYSTEM = (
+    "/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/opt", "/nix", "/gnu",
+    "/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d",
+)  # fmt: skip
+"""Where QEMU, its libraries and its firmware are, on any distribution: shown read-only."""
+
+
+def argv(
+    command: Sequence[str],
+    *,
+    read: Sequence[Path] = (),
+    written: Sequence[Path] = (),
+    devices: Sequence[Path] = (),
+) -> list[str]:
+    """The bwrap command line that runs `command` with these files and no others of the caller's.
+
+    Its descriptors stay open there. It is killed when the caller is; its exit code is that of `command`, or 128
+    and the number of the signal that ended it.
+    """
+    line = [
+        "bwrap", "--unshare-all", "--die-with-parent", "--clearenv", "--cap-drop", "ALL",
+    ]  # fmt: skip
+    for name in _SYSTEM:
+        path = Path(name)
+        if path.is_symlink():
+            line += ["--symlink", str(path.readlink()), name]
+        elif path.exists():
+            line += ["--ro-bind", name, name]
+    line += ["--proc", "/proc", "--dev", "/dev"]
+    for option, paths in (("--ro-bind", read), ("--bind", written), ("--dev-bind", devices)):
+        for path in paths:
+            line += [option, str(path), str(path)]
+    return [*line, "--chdir", "/", "--", *command]
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill what runs confined, and wait until nothing of it is left.
+
+    Its first process goes first: bwrap reaps it then, and no zombie is left to a container whose first process
+    reaps none.
+    """
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        for pid in children.read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
+            process.wait(_GRACE)
+    proc.end(process)
+
+
+_GRACE = 2.0
