@@ -169,7 +169,17 @@ def test_nothing_below_the_cli_touches_what_is_the_callers(module: str) -> None:
     assert not found
 
 
-HEAVY = {"asyncio", "elftools", "filelock", "lzma", "platformdirs", "rich", "shtab", "zstandard"}
+HEAVY = {
+    "asyncio",
+    "distributed",
+    "elftools",
+    "filelock",
+    "lzma",
+    "platformdirs",
+    "rich",
+    "shtab",
+    "zstandard",
+}
 
 
 @pytest.mark.parametrize("module", MODULES)

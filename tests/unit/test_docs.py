@@ -24,6 +24,7 @@ from lkm.ko import Export, KernelObject, Parameter, Signature, describe
 from lkm.loadcheck import Finding, Report, Severity
 from lkm.log import LEVELS, Record
 from lkm.machine import LoadedModule
+from lkm.matrix.bisect import Border
 from lkm.matrix.excerpt import excerpt
 from lkm.matrix.group import Group
 from lkm.matrix.outcome import CellResult, State
@@ -207,6 +208,7 @@ def keys_of(kind: Any) -> list[str]:
         ("An excerpt", list(excerpt(__file__, 1) or ())),
         ("The tests", list(counted(b"<testsuites/>"))),
         ("A group", keys_of(Group)),
+        ("lkm bisect --json", ["schema", *keys_of(Border)]),
         ("A check", list(Checked(Path("m.ko"), Report("m", "6.12.1")).to_dict())),
         ("A finding", list(Finding("what", "why").to_dict())),
     ],

@@ -17,6 +17,7 @@ __all__ = ["VERBS", "build_parser", "main", "parse"]
 VERBS: dict[str, str] = {
     "run": "build a module, load it in a fresh machine, and say what became of it",
     "matrix": "try sources on many kernels",
+    "bisect": "the first kernel on which a source fails",
     "build": "build a module source with the kernel's own Kbuild",
     "clean": "remove what lkm built",
     "kernel": "the kernels on this disk, and what can be fetched",

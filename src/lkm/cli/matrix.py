@@ -10,6 +10,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lkm.cli.common import add_json
@@ -54,6 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_workers(parser)
     add_json(parser)
+    parser.add_argument("--junit", metavar="FILE", type=Path, help="write a JUnit file, too")
+    parser.add_argument(
+        "--html", metavar="FILE", type=Path, help="write one page for a browser, too"
+    )
 
 
 def add_kernels(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +76,9 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
         "-j", "--jobs", type=int, metavar="N", help="cells at once (default: as many as cores)"
     )
     parser.add_argument(
+        "--dask", metavar="ADDRESS", help="run the cells on the workers of this Dask scheduler"
+    )
+    parser.add_argument(
         "--again", action="store_true", help="run every cell, also those whose result is kept"
     )
 
@@ -82,6 +90,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     if arguments.timeout <= 0:
         raise UsageError(f"--timeout {arguments.timeout:g}", hint="give seconds, more than 0")
+    _check_writable(arguments)
     runner = runner_for(arguments)
     with working(quiet=arguments.json) as progress:
         kernels = kernels_of(arguments.kernels, progress=progress)
@@ -107,6 +116,10 @@ def runner_for(arguments: argparse.Namespace) -> Runner:
 
     if arguments.jobs is not None and arguments.jobs < 1:
         raise UsageError(f"-j {arguments.jobs}", hint="give a number of cells, 1 or more")
+    if arguments.dask:
+        from lkm.matrix.dask import Dask
+
+        return Runner(Dask(arguments.dask), again=arguments.again)
     return Runner(Local(arguments.jobs), again=arguments.again)
 
 
@@ -148,5 +161,26 @@ def _show(arguments: argparse.Namespace, done: Report, runner: Runner) -> None:
         print_json(done.to_dict())
     else:
         print("\n".join(told(done, Style(sys.stdout))))
+    _write(arguments, done)
     for trouble in runner.troubles[:1]:
         print(f"lkm: {trouble}", file=sys.stderr)
+
+
+def _check_writable(arguments: argparse.Namespace) -> None:
+    """Refuse before the cells have run for nothing."""
+    for path in (arguments.junit, arguments.html):
+        if path and not path.absolute().parent.is_dir():
+            raise UsageError(
+                f"no directory {path.absolute().parent}", hint=f"mkdir -p {path.absolute().parent}"
+            )
+
+
+def _write(arguments: argparse.Namespace, done: Report) -> None:
+    if arguments.junit:
+        from lkm.matrix.junit import junit
+
+        arguments.junit.write_bytes(junit(done))
+    if arguments.html:
+        from lkm.matrix.html import page
+
+        arguments.html.write_text(page(done), "utf-8")

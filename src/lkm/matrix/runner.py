@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor as Broken
-from concurrent.futures import CancelledError, Executor, Future, as_completed
+from concurrent.futures import CancelledError, Executor, as_completed
 from dataclasses import replace
 
-from lkm.errors import HostError, MachineError
-from lkm.matrix import results
+from lkm.errors import HostError, LkmError, MachineError
+from lkm.matrix import results, sources
 from lkm.matrix.cell import Cell, run_cell
 from lkm.matrix.executor import Workers
-from lkm.matrix.outcome import CellResult, of_error
+from lkm.matrix.outcome import CellResult, State, of_error
 from lkm.matrix.results import Kept
+from lkm.matrix.sources import Source
 
 __all__ = ["Runner"]
 
@@ -30,6 +30,7 @@ class Runner:
         self._again = again
         self._found: list[tuple[Cell, CellResult]] = []
         self._waiting: list[Cell] = []
+        self._packed: dict[Source, Source] = {}
         self.troubles: list[HostError] = []
 
     @property
@@ -78,18 +79,36 @@ class Runner:
         self, executor: Executor, waiting: dict[Cell, int]
     ) -> Iterator[tuple[Cell, CellResult]]:
         """What ends in this executor; taken out of `waiting`, so that what is left has to run again."""
-        futures = {self._submitted(executor, cell): cell for cell in waiting}
-        with contextlib.suppress(Broken):
-            for future in as_completed(futures):
-                cell = futures[future]
-                with contextlib.suppress(CancelledError):
-                    result = future.result()
-                    del waiting[cell]
-                    self._keep(cell, result)
-                    yield cell, result
+        futures = {executor.submit(run_cell, self._ready(cell)): cell for cell in waiting}
+        for future in as_completed(futures):
+            cell = futures[future]
+            try:
+                result = self._named(future.result())
+            except CancelledError:
+                continue
+            except Broken:
+                return
+            except Exception as error:  # noqa: BLE001 - the cluster's own words about this one cell
+                result = _failed(
+                    cell, MachineError(f"the cluster gave it up: {error}", stage="matrix")
+                )
+            del waiting[cell]
+            self._keep(cell, result)
+            yield cell, result
 
-    def _submitted(self, executor: Executor, cell: Cell) -> Future[CellResult]:
-        return executor.submit(run_cell, cell)
+    def _ready(self, cell: Cell) -> Cell:
+        """The cell as its worker needs it: with its files, where that has not the same disk."""
+        if not self.remote:
+            return cell
+        if cell.source not in self._packed:
+            self._packed[cell.source] = sources.packed(cell.source, tests=cell.tests)
+        return replace(cell, source=self._packed[cell.source])
+
+    def _named(self, result: CellResult) -> CellResult:
+        """Of a worker elsewhere that could not do it, which one it was."""
+        if not self.remote or result.state != State.ERROR:
+            return result
+        return replace(result, reason=f"{result.worker}: {result.reason}")
 
     def _keep(self, cell: Cell, result: CellResult) -> None:
         try:
@@ -99,11 +118,17 @@ class Runner:
 
 
 def _lost(cell: Cell) -> CellResult:
-    error = MachineError(
-        f"the worker died {TRIES} times while {cell.row} ran on {cell.kernel}",
-        stage="matrix",
-        hint="look for the kernel's out-of-memory killer: dmesg",
+    return _failed(
+        cell,
+        MachineError(
+            f"the worker died {TRIES} times while {cell.row} ran on {cell.kernel}",
+            stage="matrix",
+            hint="look for the kernel's out-of-memory killer: dmesg",
+        ),
     )
+
+
+def _failed(cell: Cell, error: LkmError) -> CellResult:
     state, told = of_error(error)
     blank = CellResult(cell.source.name, cell.kernel, " ".join(cell.params), state)
     return replace(blank, reason=told["summary"], hint=told["hint"], error=told)

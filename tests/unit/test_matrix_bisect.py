@@ -1,0 +1,97 @@
+"""`bisect` finds the border in the fewest cells, and says when there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from tests.unit.matrix_cells import result
+
+from lkm.errors import UsageError
+from lkm.matrix.bisect import Border, Step, bisect, passes
+from lkm.matrix.outcome import CellResult
+
+MANY = tuple(f"6.{number}.0-cloud-amd64" for number in range(16))
+TRIED: list[str] = []
+
+
+def find(states: Mapping[int, str], known: tuple[int, ...] = (), step: Step = Step.LOAD) -> Border:
+    """The border of a source that has these states from each number on."""
+
+    def truth(kernel: str) -> CellResult:
+        at = MANY.index(kernel)
+        state = states[max(number for number in states if number <= at)]
+        return result(kernel, state, None if state == "ok" else "why")
+
+    def run(kernel: str) -> CellResult:
+        TRIED.append(kernel)
+        return truth(kernel)
+
+    TRIED.clear()
+    return bisect(MANY, step, lambda k: truth(k) if MANY.index(k) in known else None, run)
+
+
+@pytest.mark.parametrize("first", range(1, 16))
+def test_every_border_is_found_in_six_cells(first: int) -> None:
+    border = find({0: "ok", first: "build-failed"})
+    assert (border.good.kernel, border.bad.kernel) == (MANY[first - 1], MANY[first])
+    assert border.ran == len(TRIED) == len(set(TRIED)) <= 6
+
+
+def test_what_is_known_is_used_first() -> None:
+    border = find({0: "ok", 9: "problem"}, known=(0, 8, 9, 15))
+    assert (border.bad.kernel, border.ran) == (MANY[9], 0)
+
+
+@pytest.mark.parametrize("silent", ["excluded", "error", "bad-input"])
+def test_kernels_without_a_verdict_are_passed_over_and_named(silent: str) -> None:
+    border = find({0: "ok", 6: silent, 8: "ok", 9: silent, 11: "load-failed"})
+    assert (border.good.kernel, border.bad.kernel) == (MANY[8], MANY[11])
+    assert [each.kernel for each in border.unjudged] == [MANY[9], MANY[10]]
+
+
+def test_results_that_contradict_one_border_are_named() -> None:
+    border = find({0: "ok", 4: "hung", 6: "ok", 10: "hung"}, known=(5, 7))
+    assert border.bad.kernel in (MANY[4], MANY[5])
+    assert [each.kernel for each in border.odd] == [MANY[7]]
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        ({0: "ok"}, "no border: 6.0.0-cloud-amd64 and 6.15.0-cloud-amd64 are both good"),
+        ({0: "panic"}, "both bad"),
+        ({0: "panic", 8: "ok"}, "the other way round"),
+        ({0: "error", 1: "panic"}, "6.0.0-cloud-amd64 is no end"),
+        ({0: "ok", 15: "excluded"}, "6.15.0-cloud-amd64 is no end"),
+    ],
+)
+def test_ends_that_are_none_are_wrong_usage(states: dict[int, str], said: str) -> None:
+    with pytest.raises(UsageError, match=said) as refusal:
+        find(states)
+    assert len(TRIED) == 2
+    assert refusal.value.hint
+    assert len(refusal.value.evidence) == 2
+
+
+def test_one_kernel_has_no_border() -> None:
+    with pytest.raises(UsageError, match="no border"):
+        bisect(MANY[:1], Step.BUILD, lambda kernel: None, result)
+
+
+@pytest.mark.parametrize(
+    ("state", "build", "load", "test"),
+    [
+        ("ok", True, True, True),
+        ("tests-failed", True, True, False),
+        ("problem", True, False, False),
+        ("build-failed", False, False, False),
+        ("excluded", None, None, None),
+        ("error", None, None, None),
+    ],
+)
+def test_each_step_asks_for_more(
+    state: str, build: bool | None, load: bool | None, test: bool | None
+) -> None:
+    said = [passes(result(MANY[0], state), step) for step in Step]
+    assert said == [build, load, test]

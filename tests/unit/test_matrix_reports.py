@@ -1,0 +1,143 @@
+"""The page and the JUnit file of a matrix: all of it, and nothing of a stranger's text as markup."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from tests.unit.matrix_cells import KERNELS, reported, result
+
+from lkm.matrix.html import page
+from lkm.matrix.junit import junit
+from lkm.matrix.outcome import CellResult
+from lkm.matrix.report import Report
+
+EVIL = "<script>alert(1)</script> & \"'\x1b[31m\x00 ]]> </pre></details>"
+
+
+def evil_cell(kernel: str) -> CellResult:
+    """A cell every text of which a stranger wrote."""
+    excerpt = {"file": EVIL, "line": 2, "first": 1, "lines": ["int a;", EVIL]}
+    frame: dict[str, Any] = {
+        "function": EVIL,
+        "module": EVIL,
+        "address": None,
+        "reliable": True,
+        "places": [],
+    }
+    problem = {"kind": EVIL, "summary": EVIL, "function": EVIL, "source": excerpt, "trace": [frame]}
+    module: dict[str, Any] = {
+        "name": EVIL,
+        "verdict": "problem",
+        "reason": EVIL,
+        "problems": [problem],
+        "log": [{"time": 1.0, "text": EVIL}],
+        "check": {"verdict": "unknown", "findings": [{"what": EVIL, "why": EVIL}]},
+    }
+    place = {"file": EVIL, "line": 2, "excerpt": excerpt}
+    diagnostic = {**place, "severity": "error", "text": EVIL, "lines": [EVIL]}
+    return result(
+        kernel,
+        "problem",
+        EVIL,
+        source=EVIL,
+        hint=EVIL,
+        modules=(module,),
+        diagnostics=(diagnostic,),
+        tests={
+            "tests": 1,
+            "failed": 1,
+            "skipped": 0,
+            "failures": [{"test": EVIL, "message": EVIL, "text": EVIL}],
+        },
+        error={
+            "type": "HostError",
+            "summary": EVIL,
+            "evidence": [EVIL],
+            "hint": None,
+            "exit_code": 3,
+        },
+        worker=EVIL,
+    )
+
+
+def matrix() -> Report:
+    return reported(
+        result(KERNELS[0]),
+        result(KERNELS[1], "build-failed", "error: no"),
+        result(
+            KERNELS[2], "error", "disk", error={"summary": "disk", "evidence": [], "exit_code": 3}
+        ),
+        result(KERNELS[3], "excluded", "BUILD_EXCLUSIVE_KERNEL"),
+        result(KERNELS[0], "hung", "it hung", source="other"),
+    )
+
+
+class Tags(HTMLParser):
+    """The tags and attributes of a page, in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.ids: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+
+
+def test_a_strangers_text_is_text() -> None:
+    found = Tags(page(reported(evil_cell(KERNELS[0]))))
+    assert found.tags.count("script") == 1
+    assert not [name for name, _ in found.attributes if name.startswith("on")]
+    text = page(reported(evil_cell(KERNELS[0])))
+    assert "<script>alert" not in text
+    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 15
+    assert "\x1b" not in text
+    assert "\x00" not in text
+
+
+def test_the_page_needs_no_network_and_allows_no_other_script() -> None:
+    text = page(matrix())
+    assert not re.findall(r"src=|href=\"(?!#)|url\(|@import|https?:", text)
+    assert "default-src 'none'" in text
+
+
+def test_each_cell_of_the_map_leads_to_its_story() -> None:
+    found = Tags(page(matrix()))
+    links = [value for name, value in found.attributes if name == "href"]
+    assert sorted(links, key=str) == sorted(f"#{each}" for each in found.ids)
+    assert len(links) == 5
+
+
+def test_the_map_can_be_read_without_colours() -> None:
+    text = page(matrix())
+    for word in ("ok", "build", "hung", "excluded", "error"):
+        assert re.search(
+            rf"<td class=\"\w+\"><a [^>]*><span aria-hidden=\"true\">.</span> {word}</a>", text
+        )
+
+
+def test_junit_has_a_suite_a_row_and_a_case_a_kernel() -> None:
+    top = ET.fromstring(junit(matrix()))
+    first, second = top.findall("testsuite")
+    counts = {name: first.get(name) for name in ("name", "tests", "failures", "errors", "skipped")}
+    assert counts == {"name": "demo", "tests": "4", "failures": "1", "errors": "1", "skipped": "1"}
+    kinds = [[child.tag for child in case] for case in first.findall("testcase")]
+    assert kinds == [[], ["failure"], ["error"], ["skipped"]]
+    failure = second.find("testcase/failure")
+    assert failure is not None
+    assert failure.attrib == {"message": "it hung", "type": "hung"}
+
+
+def test_junit_survives_what_xml_cannot_say() -> None:
+    top = ET.fromstring(junit(reported(evil_cell(KERNELS[0]))))
+    failure = top.find("testsuite/testcase/failure")
+    assert failure is not None
+    assert "<script>alert(1)</script>" in (failure.text or "")
+    assert not re.search("[\x00\x1b]", "".join(top.itertext()))
