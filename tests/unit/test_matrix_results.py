@@ -171,6 +171,15 @@ def test_a_single_file_travels_with_what_it_includes(tmp_path: Path) -> None:
     assert sorted(path.name for path in there.parent.iterdir()) == ["one.c", "one.h"]
 
 
+def test_what_was_unpacked_and_not_used_for_two_weeks_goes(tmp_path: Path) -> None:
+    old = sources.place(sources.packed(source(tmp_path)))
+    long_ago = time.time() - 15 * 86400
+    os.utime(old.parent, (long_ago, long_ago))
+    new = sources.place(sources.packed(source(tmp_path, "/* new */")))
+    assert new.is_dir()
+    assert not old.exists()
+
+
 def test_a_source_that_changes_while_it_is_packed_is_refused(tmp_path: Path) -> None:
     taken = source(tmp_path)
     (taken.path / "demo.c").write_text("/* later */\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import tarfile
 import time
@@ -99,7 +100,9 @@ def place(source: Source) -> Path:
     if not home.is_dir():
         with atomic.exclusive(home, f"the source {source.name}"):
             if not home.is_dir():
+                sweep()
                 _unpack(source, home)
+    os.utime(home)
     with_name = home / source.root.name
     return with_name / source.path.relative_to(source.root)
 
