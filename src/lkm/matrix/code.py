@@ -25,6 +25,6 @@ def identity() -> str:
 
 
 def _files() -> list[Path]:
-    files = [path for kind in ("*.py", "*.c", "*.h") for path in _TOP.rglob(kind)]
+    files = [path for kind in ("*.py", "*.c", "*.h", "*.sh") for path in _TOP.rglob(kind)]
     own = [_TOP / "matrix" / name for name in _JUDGES]
     return [path for path in files if path.relative_to(_TOP).parts[0] not in _SHOWS] + own

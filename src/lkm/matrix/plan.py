@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ __all__ = ["EVERY", "Plan", "kernels_of", "plan", "sources_of"]
 
 EVERY = "5.10.."
 """The newest kernel of each series on offer."""
-_PACKAGE = r"[a-z0-9][a-z0-9+.-]+-dkms"
 
 
 @dataclass(frozen=True)
@@ -83,11 +81,10 @@ def sources_of(
 
 def _located(argument: str, progress: Progress) -> tuple[Path, str | None]:
     """Where a source is, and what its row is called where that is not its own name."""
-    path = Path(argument)
-    if path.exists() or not re.fullmatch(_PACKAGE, argument):
-        return path, None
     from lkm.kernels import dkms
 
+    if not dkms.names_package(argument):
+        return Path(argument), None
     return dkms.package(argument, progress=progress), argument
 
 
