@@ -82,6 +82,15 @@ def test_a_kernel_without_a_verdict_is_no_gap() -> None:
     assert group.where == "6.1 and newer"
 
 
+def test_a_reason_that_names_its_kernel_is_the_same_on_others() -> None:
+    cells = [result(k, "excluded", f"BUILD_EXCLUSIVE_KERNEL does not match {k}") for k in KERNELS]
+    (group,) = grouped(cells, KERNELS)
+    assert (group.reason, group.where) == (
+        "BUILD_EXCLUSIVE_KERNEL does not match this kernel",
+        "all",
+    )
+
+
 def test_sources_that_fail_alike_are_one_group() -> None:
     cells = [result(k, "build-failed", "same", source=s) for s in ("a", "b") for k in (TWELVE, NEW)]
     cells += [result(k, source=s) for s in ("a", "b") for k in (OLD, SIX)]

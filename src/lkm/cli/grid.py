@@ -58,7 +58,8 @@ def _counts(done: Report) -> str:
     counts = ", ".join(f"{number} {state}" for state, number in done.counts.items())
     kept = sum(result.kept for result in done.results)
     unchanged = f"; {kept} unchanged" if kept else ""
-    return f"{len(done.results)} cells: {counts}{unchanged}; {in_seconds(done.seconds)}"
+    total = len(done.results)
+    return f"{total} cell{'s' * (total != 1)}: {counts}{unchanged}; {in_seconds(done.seconds)}"
 
 
 def _grid(

@@ -39,7 +39,7 @@ def grouped(results: Iterable[CellResult], kernels: Sequence[str]) -> tuple[Grou
     per_row: dict[tuple[str, str, str], list[CellResult]] = {}
     for result in told:
         if result.state != Verdict.OK:
-            key = row_of(result), result.state, normal(result.reason or "")
+            key = row_of(result), result.state, normal(_reason(result))
             per_row.setdefault(key, []).append(result)
     merged: dict[tuple[str, str, tuple[str, ...]], list[CellResult]] = {}
     for (_, state, reason), cells in per_row.items():
@@ -47,6 +47,11 @@ def grouped(results: Iterable[CellResult], kernels: Sequence[str]) -> tuple[Grou
         merged.setdefault((state, reason, on), []).extend(cells)
     groups = [_group(cells, on, told, kernels) for (_, _, on), cells in merged.items()]
     return tuple(sorted(groups, key=lambda each: -len(each.rows) * len(each.kernels)))
+
+
+def _reason(result: CellResult) -> str:
+    """The reason as it would be on another kernel."""
+    return (result.reason or "").replace(result.kernel, "this kernel")
 
 
 def _group(
@@ -58,7 +63,7 @@ def _group(
     rows = tuple(dict.fromkeys(map(row_of, cells)))
     known = {r.kernel for r in told if row_of(r) in rows and r.state != State.ERROR}
     judged = [kernel for kernel in kernels if kernel in known or kernel in on]
-    return Group(cells[0].state, tidy(cells[0].reason or ""), rows, on, where(on, judged, kernels))
+    return Group(cells[0].state, tidy(_reason(cells[0])), rows, on, where(on, judged, kernels))
 
 
 _PLACE = re.compile(
