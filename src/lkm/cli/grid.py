@@ -144,13 +144,13 @@ class _Live:
         self._total = len(planned.cells())
         self._rows = tuple(dict.fromkeys(cell.row for cell in planned.cells()))
         self._started = time.monotonic()
-        console = Console(stderr=True)
+        self._console = Console(stderr=True)
         self._live = Live(
-            console=console, transient=True, get_renderable=self._drawn, refresh_per_second=2
+            console=self._console, transient=True, get_renderable=self._drawn, refresh_per_second=2
         )
 
     def __enter__(self) -> Self:
-        self._live.start()
+        self._live.start(refresh=True)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -163,7 +163,7 @@ class _Live:
     def _drawn(self) -> Text:
         from rich.text import Text
 
-        size = self._live.console.size
+        size = self._console.size
         style = Style(sys.stderr)
         lines = _grid(self._rows, self._plan.kernels, self._cells, style, size.width)
         red = sum(is_red(result.state) for result in self._cells.values())

@@ -1,0 +1,52 @@
+"""The table of a matrix on a terminal: alive while it runs, and what is left when it ended."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+
+import pytest
+from tests.unit.matrix_cells import KERNELS, reported, result
+
+from lkm.cli.grid import told, watching
+from lkm.cli.render import Style
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_table_fills_up_while_cells_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    done = reported(result(KERNELS[0]), result(KERNELS[1], "build-failed", "no"))
+    with watching(done.plan, quiet=False) as seen:
+        for each in done.results:
+            seen(each)
+    drawn = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", terminal.getvalue())
+    assert "0 of 2 cells" in drawn
+    assert "2 of 2 cells, 1 failing" in drawn
+    assert re.search(r"demo +ok +BUILD", drawn)
+
+
+def test_elsewhere_each_cell_that_ran_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    done = reported(result(KERNELS[0]), result(KERNELS[1], "hung", "it hung\x1b[2J", kept=True))
+    with watching(done.plan, quiet=False) as seen:
+        for each in done.results:
+            seen(each)
+    assert capsys.readouterr().err == f"lkm: demo on {KERNELS[0]}: ok\n"
+
+
+@pytest.mark.parametrize(("width", "first"), [(80, "5.10  6.1"), (14, "demo"), (5, "demo: hung")])
+def test_the_table_lies_as_the_terminal_is_wide(
+    monkeypatch: pytest.MonkeyPatch, width: int, first: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    done = reported(result(KERNELS[0]), result(KERNELS[1], "hung", "it hung\x1b[2J"))
+    lines = list(told(done, Style(io.StringIO())))
+    assert first in next(filter(None, map(str.strip, lines)))
+    assert "demo: hung: it hung\\x1b[2J: 6.1, the newest" in lines
+    assert lines[-1].startswith("2 cells: 1 ok, 1 hung")
