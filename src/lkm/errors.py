@@ -200,10 +200,15 @@ class UnloadError(_ErrnoFailure):
 
 
 class KernelProblem(ModuleFailure):
-    """The kernel reported a problem while the module was in it; `problem` says which."""
+    """The kernel reported a problem while the module was in it; `problem` says which.
 
-    def __init__(self, problem: Problem, *, log: Sequence[str] = ()) -> None:
-        super().__init__(problem.summary, evidence=log)
+    `evidence` is where in the source it was, as far as that is known, and then the log.
+    """
+
+    def __init__(
+        self, problem: Problem, *, log: Sequence[str] = (), traced: Sequence[str] = ()
+    ) -> None:
+        super().__init__(problem.summary, evidence=(*traced, *log))
         self.problem = problem
 
 

@@ -6,10 +6,12 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lkm import kbuild, remains
+from lkm.decoding import Decoder, addresses
 from lkm.end import End
 from lkm.errors import BuildError, ExcludedError, UsageError
 from lkm.kernels.kernel import Kernel
@@ -80,14 +82,16 @@ def run(
     module: str | None = None,
     limits: Limits = Limits(),
     preflight: Preflight | None = None,
+    twin: Callable[[], Machine] | None = None,
     progress: Progress = SILENT,
 ) -> Run:
     """Build `path` (a directory, a .c or a .ko), and load and unload each of its modules in a fresh machine.
 
     `machine` makes the machine for a module of that name. `params` go to the modules that have them; `module`
     names the one to try. `preflight` is asked before
-    anything is loaded, on a machine that is no guest. What the module does is in the Run, never an
-    exception: UsageError, HostError and MachineError are all that is raised.
+    anything is loaded, on a machine that is no guest. `twin` makes one more machine like those of `machine`,
+    to find out where a module was that is gone; it is asked when a problem needs it. What the module does is in
+    the Run, never an exception: UsageError, HostError and MachineError are all that is raised.
     """
     started = time.monotonic()
     try:
@@ -100,10 +104,12 @@ def run(
         return Run(kernel, (ModuleRun(name, Verdict.EXCLUDED, error.reason),))
     chosen = _chosen(targets.named, module)
     arguments = assign(chosen, params or {})
-    runs = [
-        _try(target, targets, arguments[target.name], kernel, machine, limits, preflight)
-        for target in chosen
-    ]
+    decoder = Decoder(kernel, targets)
+    runs = []
+    for target in chosen:
+        tried = _try(target, targets, arguments[target.name], kernel, machine, limits, preflight)
+        where = partial(addresses, twin, target, targets, kernel) if twin else None
+        runs.append(replace(tried, problems=decoder(tried.problems, where)))
     return Run(kernel, tuple(runs), targets.build)
 
 

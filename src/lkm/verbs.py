@@ -13,13 +13,24 @@ from lkm.machine import Machine, Outcome, ParameterFile
 from lkm.verdict import Judgement, Stages, Verdict, judge
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lkm.problems import Problem
     from lkm.targets import Target
+
+    Decode = Callable[[Sequence[Problem]], Sequence[Problem]]
+    """What traces problems to lines of source."""
 
 __all__ = ["held", "insmod", "read_parameters", "rmmod", "write_parameter"]
 
 
-def insmod(machine: Machine, target: Target, arguments: str = "") -> Outcome:
-    """Load a module. Raises LoadError with its errno, KernelProblem where the kernel reported one."""
+def insmod(
+    machine: Machine, target: Target, arguments: str = "", *, decode: Decode = tuple
+) -> Outcome:
+    """Load a module. Raises LoadError with its errno, KernelProblem where the kernel reported one.
+
+    `decode` traces problems to lines of source (a Decoder).
+    """
     from lkm.ko import read_image
 
     outcome = machine.load(read_image(target.image), arguments)
@@ -27,14 +38,14 @@ def insmod(machine: Machine, target: Target, arguments: str = "") -> Outcome:
     if judged.verdict is Verdict.OK:
         return outcome
     if judged.verdict is not Verdict.LOAD_FAILED:
-        _problem(judged, outcome)
+        _problem(judged, outcome, decode)
     hint = judged.hint
     if outcome.errno == errno.EEXIST:
         hint = f"it is loaded already: {_typed(machine, 'rmmod', target.name)}"
     raise LoadError(target.path.name, outcome.errno, log=_said(outcome), hint=hint)
 
 
-def rmmod(machine: Machine, name: str) -> Outcome:
+def rmmod(machine: Machine, name: str, *, decode: Decode = tuple) -> Outcome:
     """Unload a module. Raises UnloadError that says who holds it, KernelProblem."""
     module = Path(name).name.partition(".ko")[0].replace("-", "_")
     outcome = machine.unload(module)
@@ -44,7 +55,7 @@ def rmmod(machine: Machine, name: str) -> Outcome:
             module, outcome.errno, log=_said(outcome), hint=held(machine, module, outcome.errno)
         )
     if judged.verdict is not Verdict.OK:
-        _problem(judged, outcome)
+        _problem(judged, outcome, decode)
     return outcome
 
 
@@ -115,9 +126,12 @@ def _said(outcome: Outcome) -> list[str]:
     return [record.text for record in outcome.records]
 
 
-def _problem(judged: Judgement, outcome: Outcome) -> NoReturn:
+def _problem(judged: Judgement, outcome: Outcome, decode: Decode) -> NoReturn:
     if judged.problems:
-        raise KernelProblem(judged.problems[0], log=_said(outcome))
+        from lkm.problems.text import evidence
+
+        first, *_ = decode(judged.problems)
+        raise KernelProblem(first, log=_said(outcome), traced=evidence(first))
     hung = outcome.end is End.HUNG
-    evidence = outcome.stacks.splitlines() if hung else _said(outcome)
-    raise ModuleFailure(judged.reason or str(judged.verdict), evidence=evidence)
+    lines = outcome.stacks.splitlines() if hung else _said(outcome)
+    raise ModuleFailure(judged.reason or str(judged.verdict), evidence=lines)

@@ -19,14 +19,20 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "base": (
         "_version", "arch", "atomic", "closing", "config", "errors", "paths", "proc", "progress", "sandbox",
     ),
-    "facts": ("end", "ko", "log", "machine", "params", "problems", "source"),
+    "facts": (
+        "end", "ko", "ktap", "leaks", "log", "machine", "params", "problems", "source",
+        "symbolize",
+    ),
     "kbuild": ("kbuild",),
     "kernels": ("kernels",),
     "vm": ("vm",),
     "host": ("host",),
     "check": ("loadcheck",),
     "signing": ("signing",),
-    "run": ("prediction", "preflight", "remains", "run", "targets", "verbs", "verdict"),
+    "run": (
+        "decoding", "prediction", "preflight", "remains", "run", "sourcefiles", "targets", "unfreed",
+        "verbs", "verdict",
+    ),
     "matrix": ("matrix",),
     "cli": ("cli", "__main__"),
     "api": ("__init__", "api"),
@@ -70,6 +76,10 @@ BUILTIN_RAISES = {
     ("record", "TypeError"): "caught in the same file",
     ("signature", "ValueError"): "caught in the same file",
     ("outcome", "TypeError"): "caught where kept results are read",
+    ("lines", "ValueError"): "caught in symbolize.debuginfo",
+    ("ranges", "ValueError"): "caught in symbolize.debuginfo",
+    ("sections", "ValueError"): "caught in symbolize.debuginfo",
+    ("units", "ValueError"): "caught in symbolize.debuginfo",
     ("__init__", "SystemExit"): "the command line's answer to SIGTERM",
 }
 """(file, exception): why it may be raised though it is not of lkm's tree."""

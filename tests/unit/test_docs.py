@@ -32,9 +32,10 @@ from lkm.matrix.plan import Plan
 from lkm.matrix.report import Report as MatrixReport
 from lkm.matrix.suite import counted
 from lkm.prediction import Checked
-from lkm.problems import Frame, Problem, ProblemKind, Process
+from lkm.problems import Frame, Problem, ProblemKind, Process, Source
 from lkm.run import Run
 from lkm.signing import Key, Signed
+from lkm.symbolize import Place
 from lkm.verdict import ModuleRun, Timings, Verdict
 from lkm.vm.config_check import boot_module_names
 from lkm.vm.named import Named
@@ -160,9 +161,10 @@ TOOLS = Toolchain("trixie", Path("/"), "gcc-14", "0")
 KERNEL = Kernel(
     "6.12.1", X86_64, "debian", Path("/i"), "/b", (), Path("/c"), TOOLS, "0"
 )  # fmt: skip
-FRAME = Frame("f", 1, 2, "m", reliable=True)
+FRAME = Frame("f", 1, 2, "m", reliable=True, places=(Place("f", "a.c", 1),))
 PROBLEM = Problem(
-    ProblemKind.OOPS, "BUG", "f", "m", None, None, 1, 2, None, Process("init", 1), "", (FRAME,), (0, 1)
+    ProblemKind.OOPS, "BUG", "f", "m", None, None, 1, 2, None, Process("init", 1), "", (FRAME,), (0, 1),
+    fault=FRAME, source=Source("a.c", 1, 1, ("line",)),
 )  # fmt: skip
 MODULE = ModuleRun(
     "m",
@@ -191,6 +193,8 @@ def keys_of(kind: Any) -> list[str]:
         ("A record", list(RUN["modules"][0]["log"][0])),
         ("A problem", list(RUN["modules"][0]["problems"][0])),
         ("A frame", list(RUN["modules"][0]["problems"][0]["trace"][0])),
+        ("A place", list(RUN["modules"][0]["problems"][0]["fault"]["places"][0])),
+        ("A source", list(RUN["modules"][0]["problems"][0]["source"])),
         ("A process", list(RUN["modules"][0]["problems"][0]["process"])),
         ("The timings", list(RUN["modules"][0]["timings"])),
         ("A kernel", list(store.describe(KERNEL))),

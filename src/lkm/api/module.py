@@ -74,7 +74,7 @@ class Module:
     def rmmod(self) -> None:
         """Unload it. Raises UnloadError that says who holds it, KernelProblem."""
         with self._vm.lock:
-            rmmod(self._vm.machine, self.name)
+            rmmod(self._vm.machine, self.name, decode=self._vm.decoder)
         self._loaded = False
         self.log.end()
 

@@ -14,6 +14,7 @@ from lkm.api.log import Log
 from lkm.api.module import Module
 from lkm.api.objects import ModuleObject, build
 from lkm.closing import Closing
+from lkm.decoding import Decoder
 from lkm.errors import UsageError
 from lkm.machine import LoadedModule, MachineState
 from lkm.vm import process, snapshot
@@ -50,8 +51,10 @@ class VM(Closing):
         timeout: float | None = None,
         records: Sequence[Record] = (),
         link: Link | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
         self.kernel = kernel
+        self.decoder = decoder or Decoder(kernel.facts)
         self.lock = threading.RLock()
         self._frozen = frozen
         self.machine = Machine(
@@ -116,7 +119,8 @@ class VM(Closing):
                 loaded = {each.name for each in self.modules()}
                 needs = needs_of(target, chosen.targets.all, self.kernel.facts, loaded=loaded)
                 self.machine.load_needs(needs)
-            insmod(self.machine, target, words)
+            self.decoder.add(chosen.targets)
+            insmod(self.machine, target, words, decode=self.decoder)
         return Module(self, target.object, target.name, log)
 
     def modprobe(self, name: str, /, **params: Value) -> Module:
@@ -133,7 +137,7 @@ class VM(Closing):
         from lkm.verbs import rmmod
 
         with self.lock:
-            rmmod(self.machine, name)
+            rmmod(self.machine, name, decode=self.decoder)
 
     def modules(self) -> list[LoadedModule]:
         """What is loaded, the newest first, as lsmod has it."""
@@ -141,10 +145,10 @@ class VM(Closing):
 
     @property
     def problems(self) -> list[Problem]:
-        """The problems that the kernel has reported since the machine was restored."""
+        """The problems that the kernel has reported since the machine was restored, traced to lines."""
         from lkm.problems import find
 
-        return find(list(self.log))
+        return list(self.decoder(find(list(self.log))))
 
     # -- files and programs
 
@@ -258,7 +262,7 @@ class VM(Closing):
         with self.lock:
             records = list(self.log)
             frozen = freeze(self.machine.link, self._frozen.config, self.kernel.release)
-        return Snapshot(self.kernel, frozen, records, self.machine.timeout)
+        return Snapshot(self.kernel, frozen, records, self.machine.timeout, self.decoder)
 
     def fork(self) -> VM:
         """An independent machine in the same state as this one."""
@@ -280,9 +284,15 @@ class Snapshot(Closing):
     """A frozen machine. Its files have no names, and go when it is closed or this process ends."""
 
     def __init__(
-        self, kernel: Kernel, frozen: Frozen, records: Sequence[Record], timeout: float
+        self,
+        kernel: Kernel,
+        frozen: Frozen,
+        records: Sequence[Record],
+        timeout: float,
+        decoder: Decoder,
     ) -> None:
         self.kernel = kernel
+        self._decoder = decoder
         self.frozen = frozen
         self._records = tuple(records)
         self._timeout = timeout
@@ -294,7 +304,13 @@ class Snapshot(Closing):
             from lkm.errors import StateError
 
             raise StateError("the snapshot", state="closed", required="open", hint="take another")
-        return VM(self.kernel, self.frozen, timeout=self._timeout, records=self._records)
+        return VM(
+            self.kernel,
+            self.frozen,
+            timeout=self._timeout,
+            records=self._records,
+            decoder=self._decoder,
+        )
 
     def close(self) -> None:
         """Let it go; machines that were restored from it go on. Can be called twice."""

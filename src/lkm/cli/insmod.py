@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lkm.kernels.kernel import Kernel
     from lkm.machine import Machine
     from lkm.preflight import Preflight
-    from lkm.targets import Target
+    from lkm.targets import Target, Targets
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +55,7 @@ def _on_host(arguments: argparse.Namespace) -> int:
 @dataclass(frozen=True)
 class _Wanted:
     target: Target
-    beside: tuple[Target, ...]
+    targets: Targets
     arguments: str
 
 
@@ -73,18 +73,19 @@ def _wanted(arguments: argparse.Namespace, kernel: Kernel) -> _Wanted:
             hint=f"lkm insmod one of {names}",
         )
     (target,) = targets.named
-    return _Wanted(target, targets.all, assign(targets.named, params)[target.name])
+    return _Wanted(target, targets, assign(targets.named, params)[target.name])
 
 
 def _load(
     machine: Machine, wanted: _Wanted, kernel: Kernel, preflight: Preflight | None = None
 ) -> None:
+    from lkm.decoding import Decoder
     from lkm.targets import needs_of
     from lkm.verbs import insmod
 
     loaded = {module.name for module in machine.modules()}
-    needs = needs_of(wanted.target, wanted.beside, kernel, loaded=loaded)
-    if preflight and (refusal := preflight.refusal(wanted.target, wanted.beside, loaded)):
+    needs = needs_of(wanted.target, wanted.targets.all, kernel, loaded=loaded)
+    if preflight and (refusal := preflight.refusal(wanted.target, wanted.targets.all, loaded)):
         raise refusal.error()
     machine.load_needs(needs)
-    insmod(machine, wanted.target, wanted.arguments)
+    insmod(machine, wanted.target, wanted.arguments, decode=Decoder(kernel, wanted.targets))

@@ -78,9 +78,9 @@ def _on_guests(arguments: argparse.Namespace) -> int:
         progress = stack.enter_context(working(quiet=arguments.json))
         arguments.source = located(arguments.source, progress=progress)
         kernel = kernel_named(arguments.kernel, progress)
-        make = _maker(arguments, kernel, progress, kept, stack)
+        make, twin = _makers(arguments, kernel, progress, kept, stack)
         # QEMU is on its way: what follows imports the rest of lkm meanwhile.
-        outcome = _run(arguments, kernel, make, progress)
+        outcome = _run(arguments, kernel, make, progress, twin=twin)
     return _show(arguments, outcome, kept)
 
 
@@ -104,6 +104,7 @@ def _run(
     make: Callable[[str], Machine],
     progress: Progress,
     preflight: Preflight | None = None,
+    twin: Callable[[], Machine] | None = None,
 ) -> Run:
     from lkm.params import parse_assignments
     from lkm.run import Limits, run
@@ -116,6 +117,7 @@ def _run(
         module=arguments.module,
         limits=Limits(arguments.timeout, arguments.settle),
         preflight=preflight,
+        twin=twin,
         progress=progress,
     )
 
@@ -135,18 +137,19 @@ def _exit_code(verdict: str) -> int:
     return codes.get(verdict, ModuleFailure.exit_code)
 
 
-def _maker(
+def _makers(
     arguments: argparse.Namespace,
     kernel: Kernel,
     progress: Progress,
     kept: list[str],
     stack: contextlib.ExitStack,
-) -> Callable[[str], Machine]:
+) -> tuple[Callable[[str], Machine], Callable[[], Machine] | None]:
+    """What makes a module's machine, and what makes another like it."""
     if not arguments.keep:
         from lkm.vm.fresh import Fresh
 
         fresh = stack.enter_context(Fresh(kernel, progress=progress))
-        return lambda module: fresh.machine()
+        return lambda module: fresh.machine(), fresh.machine
 
     from lkm.cli.up import raise_machine
     from lkm.vm.attach import attach
@@ -157,4 +160,4 @@ def _maker(
         kept.append(machine.name)
         return attach(machine)
 
-    return make
+    return make, None

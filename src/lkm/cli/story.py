@@ -45,7 +45,7 @@ def _show_module(module: ModuleRun, style: Style) -> None:
     for name, value in module.params.items():
         print(f"{name} = {value}")
     for problem in module.problems:
-        print(_problem_line(problem, style))
+        _show_problem(problem, style)
     colours = {Verdict.OK: style.green, Verdict.EXCLUDED: style.yellow}
     word = colours.get(module.verdict, style.red)(module.verdict)
     times = module.timings
@@ -63,11 +63,29 @@ def _show_module(module: ModuleRun, style: Style) -> None:
         print(f"hint: {module.hint}")
 
 
+def _show_problem(problem: Problem, style: Style) -> None:
+    from lkm.problems.text import calls, source_lines
+
+    print(_problem_line(problem, style))
+    rows = calls(problem)
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, at in rows:
+        print(visible(f"  {name:{width}}  {at}".rstrip()))
+    if problem.source:
+        for is_it, text in source_lines(problem.source):
+            print("  " + (style.red(visible(text)) if is_it else style.dim(visible(text))))
+        if problem.source.changed:
+            print(style.yellow("  the file has changed since the module was built"))
+
+
 def _problem_line(problem: Problem, style: Style) -> str:
+    from lkm.problems.text import place
+
     kind = "" if problem.kind in problem.summary else f"{problem.kind}: "
-    place = f"{problem.file}:{problem.line}" if problem.file else ""
-    at = f" ({place})" if place and place not in problem.summary else ""
+    at = place(problem)
     # gcc names a copy of a function `f.constprop.0`; the source has only `f`.
     name = problem.function.partition(".")[0] if problem.function else ""
     where = f" in {name}()" if name else ""
-    return style.red(kind) + problem.summary + where + at
+    where += f" at {at}" if at and at not in problem.summary else ""
+    times = f" ({problem.count} times)" if problem.count > 1 else ""
+    return style.red(visible(kind)) + visible(problem.summary + where + times)

@@ -72,7 +72,8 @@ class Build:
     `objects` are all its modules by name, in the order of modules.order. `cached` says that make did not run;
     the diagnostics are then those of the build that did: a warning does not go away by being looked at
     twice. `compiled_at` is where the sandbox showed the source: a prefix of the paths in DWARF; it differs
-    from the source's directory where make could not have coped with that. `seconds` is the whole call.
+    from the source's directory where make could not have coped with that. `read_at` is when the source was
+    read, in seconds since the epoch. `seconds` is the whole call.
     """
 
     release: str
@@ -83,6 +84,7 @@ class Build:
     compiled_at: str
     cached: bool
     seconds: float
+    read_at: float
 
     @property
     def output(self) -> tuple[str, ...]:
@@ -108,7 +110,7 @@ def build(
     over `limits`, ExcludedError where its dkms.conf says that it is not for this kernel, UsageError where there
     is no module in it, HostError where this computer cannot build or hold it.
     """
-    started = time.monotonic()
+    started, read_at = time.monotonic(), time.time()
     arguments = make.make_arguments(extra_flags)
     work = workdir.work_dir(source, kernel)
     with _disk_errors(source):
@@ -119,7 +121,7 @@ def build(
         if not artifacts.is_published(stored, target):
             with workdir.locked(work.path, timeout=limits.seconds):
                 artifacts.publish(stored, base, kernel.release, mark=mark, only=not source.file)
-    return _build(source, kernel, stored, target, cached, time.monotonic() - started)
+    return _build(source, kernel, stored, target, cached, time.monotonic() - started, read_at)
 
 
 def _build(
@@ -129,6 +131,7 @@ def _build(
     target: Path,
     cached: bool,
     seconds: float,
+    read_at: float,
 ) -> Build:
     manifest = stored.manifest
     objects = {
@@ -147,6 +150,7 @@ def _build(
         compiled_at=manifest["compiled_at"],
         cached=cached,
         seconds=seconds,
+        read_at=read_at,
     )
 
 

@@ -1,6 +1,20 @@
 """Problems in the kernel's own words: oops, BUG, WARNING, panic and the rest. Pure."""
 
-from lkm.problems.finder import Frame, Problem, Process, find, stack, to_dict
+from lkm.problems.finder import find, stack
 from lkm.problems.forms import ProblemKind
+from lkm.problems.problem import Frame, Problem, Process, Source, to_dict
+from lkm.problems.tracing import Module, needs_addresses, trace
 
-__all__ = ["Frame", "Problem", "ProblemKind", "Process", "find", "stack", "to_dict"]
+__all__ = [
+    "Frame",
+    "Module",
+    "Problem",
+    "ProblemKind",
+    "Process",
+    "Source",
+    "find",
+    "needs_addresses",
+    "stack",
+    "to_dict",
+    "trace",
+]

@@ -8,66 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from lkm.log import Record
 from lkm.problems.forms import FRAME, MESSAGES, STACK_BEGINS, ProblemKind
+from lkm.problems.problem import Frame, Problem, Process
 from lkm.problems.reports import Reader, Report
 
-__all__ = ["Frame", "Problem", "ProblemKind", "Process", "find", "stack", "to_dict"]
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One entry of a call trace, `function+0xOFFSET/0xSIZE [module]`.
-
-    `address` is given instead where the kernel had no symbol. Entries that the kernel prints with `?`
-    are not `reliable`: they were found on the stack and need not have been called.
-    """
-
-    function: str | None
-    offset: int | None
-    size: int | None
-    module: str | None
-    reliable: bool
-    address: int | None = None
-
-
-@dataclass(frozen=True)
-class Process:
-    """The task in which it happened, by its name (TASK_COMM_LEN: at most 15 bytes) and number."""
-
-    comm: str
-    pid: int
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One report of the kernel, from its first line to its last.
-
-    `function`, `offset`, `size` and `module` say where the user's code was: the fault itself where it is
-    in a module, else the nearest reliable caller that is, else the kernel's function. `file` and `line`
-    are of that place, where the report itself names them; `address` is it where the kernel had no symbol,
-    as for text that is freed. `records` is the slice of the log that the
-    report takes up; `count` how often an equal one was found, this first one included. `taint` has the
-    kernel's letters, without blanks (Documentation/admin-guide/tainted-kernels.rst).
-    """
-
-    kind: ProblemKind
-    summary: str
-    function: str | None
-    module: str | None
-    file: str | None
-    line: int | None
-    offset: int | None
-    size: int | None
-    address: int | None
-    process: Process | None
-    taint: str
-    trace: tuple[Frame, ...]
-    records: tuple[int, int]
-    count: int = 1
+__all__ = ["find", "stack"]
 
 
 def find(records: Sequence[Record]) -> list[Problem]:
@@ -84,17 +32,6 @@ def find(records: Sequence[Record]) -> list[Problem]:
     for report in reader.reports():
         problems.append(_caused(_problem(report), problems))
     return _counted(problems)
-
-
-def to_dict(problem: Problem) -> dict[str, Any]:
-    """The problem as JSON has it, with plain strings, numbers, lists and dictionaries only."""
-    found = asdict(problem)
-    return {
-        **found,
-        "kind": problem.kind.value,
-        "trace": list(found["trace"]),
-        "records": list(problem.records),
-    }
 
 
 def stack(text: str) -> tuple[Frame, ...]:
@@ -140,9 +77,22 @@ def _problem(report: Report) -> Problem:
         address=fault.address if fault else None,
         process=_process(report.lines, groups),
         taint=_taint(report.lines),
-        trace=trace,
+        trace=_with_exact_top(trace, fault),
         records=(report.first, report.last + 1),
+        fault=fault,
     )
+
+
+# Reports that name the instruction after a call: KASAN and KMSAN are called before each access (_RET_IP_).
+# So are KFENCE's of kfree(); those of an access come from the fault itself (mm/kfence/core.c).
+_RETURNED_TO = re.compile(r"BUG: (?:KASAN|KMSAN|KCSAN)|BUG: KFENCE: (?:invalid free|memory corr)")
+
+
+def _with_exact_top(trace: tuple[Frame, ...], fault: Frame | None) -> tuple[Frame, ...]:
+    """The trace, whose first entry is the fault itself where KFENCE reports an access."""
+    if fault and fault.exact and trace and replace(trace[0], exact=True) == fault:
+        return (fault, *trace[1:])
+    return trace
 
 
 def _told_by_message(report: Report) -> tuple[ProblemKind, Frame | None]:
@@ -150,17 +100,19 @@ def _told_by_message(report: Report) -> tuple[ProblemKind, Frame | None]:
     if report.kind is ProblemKind.WARNING:
         for kind, pattern in MESSAGES:
             if match := re.match(pattern, report.message):
-                return kind, _frame(match.groupdict().get("function"))
+                named = _frame(match.groupdict().get("function"))
+                return kind, replace(named, exact=True) if named else None
     return report.kind, None
 
 
 def _witness(lines: Sequence[str], trace: Sequence[Frame], groups: dict[str, str]) -> Frame | None:
     """The place that the report is about: as its first line says, or RIP, or the trace's top."""
     if said := _frame(groups.get("function")):
-        return said
+        return replace(said, exact=not _RETURNED_TO.match(lines[0]))
     for line in lines:
         if match := _RIP.match(line):
-            return _frame(line[match.end() :])
+            found = _frame(line[match.end() :])
+            return replace(found, exact=True) if found else None
     reliable = (frame for frame in trace if frame.reliable and frame.function)
     return next((f for f in reliable if not _REPORTER.match(f.function or "")), None)
 
@@ -248,6 +200,7 @@ def _caused(problem: Problem, before: Sequence[Problem]) -> Problem:
         offset=cause.offset,
         size=cause.size,
         address=cause.address,
+        fault=cause.fault,
         process=problem.process or cause.process,
         taint=problem.taint or cause.taint,
     )

@@ -95,6 +95,8 @@ def _properties(trial: Trial, is_failed: bool) -> Iterator[tuple[str, Any]]:
 
 
 def _sections(item: pytest.Item, trial: Trial, blame: dict[str, str]) -> Iterator[tuple[str, str]]:
+    from lkm.problems.text import evidence
+
     whole = item.config.get_verbosity() > 0
     for number, log in enumerate(trial.logs, 1):
         name = "kernel log" if len(trial.logs) == 1 else f"kernel log of machine {number}"
@@ -109,6 +111,7 @@ def _sections(item: pytest.Item, trial: Trial, blame: dict[str, str]) -> Iterato
             )
         if problem.file:
             lines.append(f"at {problem.file}:{problem.line}")
+        lines += evidence(problem)
         yield "kernel problem", "\n".join(lines)
     if trial.kernel:
         yield "reproduce", _command(item, trial, _is_of_loading(blame))

@@ -74,8 +74,10 @@ class Trial:
                 kinds |= self._look(machine)
             for problem, log in self.reported:
                 if problem.kind not in self._wanted:
+                    from lkm.problems.text import evidence
+
                     lines = [record.text for record in log[slice(*problem.records)]]
-                    raise KernelProblem(problem, log=lines)
+                    raise KernelProblem(problem, log=lines, traced=evidence(problem))
             if failures and not kinds & self._wanted:
                 raise failures[0]
             if DEAD in kinds - self._wanted and not self.reported:

@@ -22,6 +22,9 @@
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/string.h>
+#include <linux/timer.h>
+#include <linux/uaccess.h>
+#include <linux/workqueue.h>
 
 static char *what = "nothing";
 module_param(what, charp, 0);
@@ -258,6 +261,83 @@ static noinline int only_words(void)
 	return 0;
 }
 
+static noinline int underflow(void)
+{
+	static refcount_t count = REFCOUNT_INIT(1);
+
+	refcount_dec(&count);
+	if (refcount_dec_and_test(&count))
+		return 1;
+	return 0;
+}
+
+static noinline int add_twice(void)
+{
+	static LIST_HEAD(head);
+	static struct list_head one;
+
+	list_add(&one, &head);
+	list_add(&one, &head);
+	return 0;
+}
+
+static noinline int expose(void)
+{
+	char *room = kmalloc(64, GFP_KERNEL);
+	volatile size_t length = 128;
+
+	if (copy_to_user((void __user *)4096, room, length))
+		pr_info("nobody there\n");
+	kfree(room);
+	return 0;
+}
+
+static noinline int free_page_twice(void)
+{
+	unsigned long page = __get_free_page(GFP_KERNEL);
+
+	free_page(page);
+	free_page(page);
+	return 0;
+}
+
+static noinline int leave_cache(void)
+{
+	struct kmem_cache *cache = kmem_cache_create("crash_cache", 72, 0, 0, NULL);
+
+	if (kmem_cache_alloc(cache, GFP_KERNEL))
+		kmem_cache_destroy(cache);
+	return 0;
+}
+
+static noinline void keep_preempt_off(struct timer_list *unused)
+{
+	preempt_disable();
+}
+
+static noinline int leak_in_timer(void)
+{
+	static DEFINE_TIMER(timer, keep_preempt_off);
+
+	mod_timer(&timer, jiffies + 1);
+	msleep(50);
+	return 0;
+}
+
+static noinline void keep_counting(struct work_struct *unused)
+{
+	preempt_disable();
+}
+
+static noinline int leak_in_work(void)
+{
+	static DECLARE_WORK(work, keep_counting);
+
+	schedule_work(&work);
+	msleep(50);
+	return 0;
+}
+
 static const struct way {
 	const char *name;
 	int (*go)(void);
@@ -290,6 +370,13 @@ static const struct way {
 	{ "free_twice", free_twice },
 	{ "odd_return", odd_return },
 	{ "only_words", only_words },
+	{ "underflow", underflow },
+	{ "add_twice", add_twice },
+	{ "expose", expose },
+	{ "free_page_twice", free_page_twice },
+	{ "leave_cache", leave_cache },
+	{ "leak_in_timer", leak_in_timer },
+	{ "leak_in_work", leak_in_work },
 };
 
 static int __init crash_init(void)
