@@ -23,7 +23,7 @@ from lkm.symbolize.image import without_init
 
 DATA = Path(__file__).parents[1] / "data"
 OBJECTS = DATA / "symbolize"
-SERIES = ("5.10", "6.1", "6.12", "7.2")
+SERIES = ("5.10", "6.1", "6.12", "7.2", "7.3")
 
 
 @cache

@@ -326,6 +326,7 @@ MESSAGES: tuple[tuple[ProblemKind, str], ...] = (
     (_K.DEBUG_OBJECTS, r"ODEBUG: "),
     (_K.LOCKDEP, r"DEBUG_LOCKS_WARN_ON\("),
     (_K.UNBALANCED, rf"initcall {_FUNCTION} returned with (?:preemption|disabled)"),
+    (_K.UNBALANCED, rf"timer: {_FUNCTION} preempt leak: "),
     (_K.SLAB, r"kmem_cache_destroy .*: Slab cache still has objects"),
 )
 

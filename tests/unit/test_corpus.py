@@ -1,0 +1,104 @@
+"""Each real report of a module with debug info, traced to its line of source, on every series."""
+
+from __future__ import annotations
+
+import lzma
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from lkm.log import parse_console, parse_kmsg
+from lkm.problems import Module, find, trace
+from lkm.symbolize import DebugInfo
+
+DATA = Path(__file__).parents[1] / "data"
+PATHS = sorted((DATA / "logs" / "captured").glob("*/*"))
+LINES = (DATA / "modules" / "crash.c").read_text().split("\n")
+
+# For each way to go wrong: (the function of crash.c, a line of it, which of several equal ones) a problem.
+AT: dict[str, list[tuple[str, str, int]]] = {
+    "read_null": [("read_null", "return *(volatile int *)address;", 1)],
+    "write_bad": [("write_bad", "*(volatile int *)address = 1;", 1)],
+    "call_null": [("call_null", "return function() + 1;", 1)],
+    "not_canonical": [("not_canonical", "return *(volatile int *)address;", 1)],
+    "divide": [("divide", "return 100 / zero;", 1)],
+    "bad_opcode": [("bad_opcode", 'asm volatile(".byte 0x0f, 0x04" : : : "memory");', 1)],
+    "stack_segment": [("stack_segment", 'asm volatile("push %%rbp\\n\\t"', 1)],
+    "bug_here": [("bug_here", "BUG_ON(forever);", 1)],
+    "warn_here": [("warn_here", "WARN_ON(forever);", 1)],
+    "warn_with_words": [
+        ("warn_with_words", 'WARN(forever, "the answer is %d, not %d\\n", 42, 41);', 1)
+    ],
+    "warn_twice": [("warn_twice", "WARN_ON(forever);", 1)] * 2,
+    "panic_here": [("panic_here", 'panic("crash: asked for");', 1)],
+    "corrupt_list": [("corrupt_list", "list_del(&one);", 1)],
+    "add_twice": [("add_twice", "list_add(&one, &head);", 2)],
+    "saturate": [("saturate", "refcount_inc(&count);", 1)],
+    "underflow": [
+        ("underflow", "refcount_dec(&count);", 1),
+        ("underflow", "if (refcount_dec_and_test(&count))", 1),
+    ],
+    "sleep_under_spinlock": [("sleep_under_spinlock", "msleep(20);", 1), ("crash_init", "{", 1)],
+    "leave_preempt_off": [("crash_init", "{", 1)],
+    "leave_irqs_off": [("crash_init", "{", 1)],
+    "leak_in_timer": [("keep_preempt_off", "{", 1)],
+    "spin": [("spin", "while (forever)", 1)],
+    "wait_for_ever": [("wait_for_ever", "mutex_lock(&lock);", 2)],
+    "name_twice": [
+        ("name_twice", 'struct kobject *two = kobject_create_and_add("crash_name", NULL);', 1)
+    ],
+    "index_out_of_bounds": [("index_out_of_bounds", "table[index & 15]++;", 1)],
+    "use_after_free": [("use_after_free", "*(volatile char *)room;", 1)],
+    "write_past_end": [("write_past_end", "kfree(room);", 1)],
+    "free_twice": [("free_twice", "kfree(room);", 2)],
+}
+ELSEWHERE = {"oops_init", "oops_exit", "warn", "odd_return", "overflow_stack"}
+"""Other modules; a report that names no place; a recursion, which ends wherever the stack does."""
+
+
+class Sources:
+    """The files as the compiler called them."""
+
+    def path(self, compiled: str) -> str:
+        return compiled
+
+    def is_own(self, compiled: str) -> bool:
+        return compiled.startswith("/build/")
+
+    def excerpt(self, compiled: str, line: int) -> None:
+        return None
+
+
+@cache
+def info(series: str) -> DebugInfo:
+    packed = (DATA / "symbolize" / series / "crash.ko.xz").read_bytes()
+    return DebugInfo(lzma.decompress(packed), "crash.ko")
+
+
+def number(function: str, text: str, which: int) -> int:
+    """The line of crash.c that the function has it in."""
+    start = next(n for n, line in enumerate(LINES) if f" {function}(" in line and ";" not in line)
+    found = [n for n in range(start, len(LINES)) if LINES[n].strip() == text]
+    return found[which - 1] + 1
+
+
+def test_there_are_reports_enough_and_each_has_its_line() -> None:
+    assert len(PATHS) >= 60
+    assert len({path.parent.name for path in PATHS}) >= 5
+    assert {path.stem for path in PATHS} == AT.keys() | ELSEWHERE
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in PATHS if path.stem in AT],
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
+)
+def test_a_real_report_is_traced_to_its_line(path: Path) -> None:
+    raw = path.read_bytes()
+    records = parse_kmsg(raw) if path.suffix == ".kmsg" else parse_console(raw)
+    # What a corrupted slab does to others is not the module's.
+    reports = [problem for problem in find(records) if problem.module]
+    problems = trace(reports, [Module("crash", info(path.parent.name))], Sources())
+    found = [(problem.function, problem.line) for problem in problems]
+    assert found == [(function, number(function, *rest)) for function, *rest in AT[path.stem]]
