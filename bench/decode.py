@@ -2,9 +2,9 @@
 
     python -m bench.decode [--runs N] [--json]
 
-The reports are the real ones of tests/data/logs/captured, decoded by the modules that made them. In the first is
-the import of the decoder and the reading of the object's headers. The exit code is 1 where a median is over 0.15 s
-for the first or 0.01 s for the others.
+The reports are the real ones of tests/data/logs/captured, decoded by the modules that made them. The first
+has the import of the decoder in it, and the reading of the object's headers. The exit code is 1 where a median
+is over 0.15 s for the first or 0.01 s for the others.
 """
 
 from __future__ import annotations

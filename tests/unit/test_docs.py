@@ -334,3 +334,20 @@ def test_a_command_on_a_page_is_one_that_the_program_takes(page: str, words: lis
 def test_a_script_that_a_page_names_is_there(page: Path) -> None:
     for name in re.findall(r"\bscripts/[a-z]+\b", page.read_text()):
         assert (ROOT / name).exists(), name
+
+
+# Pages about problems
+
+
+@pytest.mark.parametrize("kind", ProblemKind)
+def test_each_kind_of_problem_has_its_page_and_is_in_the_list(kind: ProblemKind) -> None:
+    page = (ROOT / "docs" / "problems" / f"{kind}.md").read_text()
+    headings = re.findall(r"^#+ (.*)$", page, re.M)
+    assert headings == [
+        kind.value,
+        "What it means",
+        "What usually causes it",
+        "How lkm shows it",
+    ]
+    index = (ROOT / "docs" / "problems" / "README.md").read_text()
+    assert f"| [`{kind}`]({kind}.md) |" in index
