@@ -102,3 +102,40 @@ def test_a_real_report_is_traced_to_its_line(path: Path) -> None:
     problems = trace(reports, [Module("crash", info(path.parent.name))], Sources())
     found = [(problem.function, problem.line) for problem in problems]
     assert found == [(function, number(function, *rest)) for function, *rest in AT[path.stem]]
+
+
+# The debug kernel: tests/data/modules/sanitize.c marks the line that each way is about.
+DEBUG = {
+    "abba": ["lockdep"],
+    "bad_copy": ["KASAN"],
+    "bad_index": ["UBSAN", "KASAN"],
+    "double_free": ["KASAN"],
+    "freed_timer": ["debug-objects"],
+    "freed_work": ["debug-objects", "sleeping-in-invalid-context"],
+    "global_out_of_bounds": ["KASAN"],
+    "shift": ["UBSAN"],
+    "slab_out_of_bounds": ["KASAN"],
+    "sleep_under_spinlock": ["scheduling-while-atomic", "lockdep"],
+    "stack_out_of_bounds": ["KASAN"],
+    "uninitialised_timer": ["debug-objects", "debug-objects"],
+    "uninitialised_work": ["WARNING"],
+    "use_after_free": ["KASAN"],
+    "vmalloc_out_of_bounds": ["KASAN", "oops"],
+}
+SANITIZE = (DATA / "modules" / "sanitize.c").read_text().split("\n")
+
+
+@pytest.mark.parametrize("way", DEBUG)
+def test_a_report_of_the_debug_kernel_is_traced_to_its_line(way: str) -> None:
+    packed = (DATA / "symbolize" / "debug" / "sanitize.ko.xz").read_bytes()
+    module = Module("sanitize", DebugInfo(lzma.decompress(packed), "sanitize.ko"))
+    records = parse_kmsg((DATA / "logs" / "debug" / f"{way}.kmsg").read_bytes())
+    problems = trace(find(records), [module], Sources())
+    (marked,) = (n for n, line in enumerate(SANITIZE, 1) if f"/* {way} here */" in line)
+    assert [str(problem.kind) for problem in problems] == DEBUG[way]
+    assert problems[0].function == way
+    assert problems[0].line == marked
+
+
+def test_every_log_of_the_debug_kernel_is_tried() -> None:
+    assert {path.stem for path in (DATA / "logs" / "debug").iterdir()} == DEBUG.keys()
