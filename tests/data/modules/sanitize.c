@@ -5,6 +5,7 @@
 #include <linux/init.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/preempt.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/string.h>
@@ -188,8 +189,10 @@ static noinline void freed_work(void)
 	if (!owner)
 		return;
 	INIT_WORK(&owner->work, works);
+	preempt_disable(); /* or it may be at work before it is freed */
 	schedule_work(&owner->work);
 	kfree(owner); /* freed_work here */
+	preempt_enable();
 }
 
 static noinline void shift(void)
