@@ -241,3 +241,12 @@ def test_a_build_clears_away_what_another_version_left(tmp_path: Path) -> None:
     with debug._own(place):
         place.mkdir()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_fragment_only_remarks_makes_no_other_kernel() -> None:
+    asked = debug._asked("6.12.117-lkm-debug")
+    assert "CONFIG_KASAN=y" in asked.splitlines()
+    assert "CONFIG_SLUB=y" not in asked.splitlines()
+    assert "CONFIG_SLUB=y" in debug._asked("6.1.176-lkm-debug").splitlines()
+    assert "# CONFIG_SLUB_TINY is not set" in asked.splitlines()
+    assert not [line for line in asked.splitlines() if "CONFIG_" not in line]

@@ -17,7 +17,7 @@ from pathlib import Path
 from lkm import atomic, paths
 from lkm.arch import X86_64, Arch
 from lkm.errors import HostError, UsageError
-from lkm.kernels import apt, catalog, debug_build, record, rootfs, toolchain
+from lkm.kernels import apt, catalog, debug_build, kconfig, record, rootfs, toolchain
 from lkm.kernels.catalog import DEBUG_FLAVOUR, Wanted
 from lkm.kernels.debian import depmod
 from lkm.kernels.debug_build import Work
@@ -79,10 +79,8 @@ def _find(wanted: Wanted, arch: Arch, progress: Progress) -> Source:
     for suite in catalog.suites_for(series):
         world = apt.world(suite, arch)
         name = f"linux-source-{series}"
-        if (
-            apt.refresh(world, progress=progress)
-            and name in apt.cache(world, ["pkgnames", name]).split()
-        ):
+        # Not `pkgnames`: it lists what others only depend on, too.
+        if apt.refresh(world, progress=progress) and apt.cache(world, ["madison", name]).strip():
             package = apt.alone(world, name)
             return _fitting(Source(package, suite, release_of(package.version)), wanted)
     raise UsageError(
@@ -110,10 +108,16 @@ def _compiler(suite: str) -> str:
 
 def _identity(source: Source, tools: Toolchain) -> str:
     parts = (
-        source.release, source.package.digest, tools.identity, _CONFIG.read_text(),
+        source.release, source.package.digest, tools.identity, _asked(source.release),
         *debug_build.SWITCHES,
     )  # fmt: skip
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _asked(release: str) -> str:
+    """What debug.config asks for, for a release: without remarks, which change nothing."""
+    lines = kconfig.fragment_for(release, _CONFIG.read_text()).splitlines()
+    return "\n".join(line for line in lines if "CONFIG_" in line)
 
 
 def _build(
