@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lkm import kbuild, remains
+from lkm import kbuild, ktap, remains
 from lkm.decoding import Decoder, addresses
 from lkm.end import End
 from lkm.errors import BuildError, ExcludedError, UsageError
@@ -173,7 +173,7 @@ def _try(
             return _without_need(target.name, error, timings, machine)
         if (needs.own or needs.others) and limits.settle != 0:
             machine.inventory()
-        return _tried(target, machine, arguments, limits, timings)
+        return _tried(target, kernel, machine, arguments, limits, timings)
 
 
 def _without_need(
@@ -207,16 +207,22 @@ def _refused(name: str, refusal: Refusal, timings: Timings, machine: Machine) ->
 
 
 def _tried(
-    target: Target, machine: Machine, arguments: str, limits: Limits, timings: Timings
+    target: Target,
+    kernel: Kernel,
+    machine: Machine,
+    arguments: str,
+    limits: Limits,
+    timings: Timings,
 ) -> ModuleRun:
     looks = remains.areas(target.object.imports)
     stages, params = _worked(target, machine, arguments, limits, looks)
-    found = _found(stages)
+    suites = ktap.find(stages.records)
+    leaked = _leaked(target.name, stages, machine) if kernel.knows_allocations else ()
     judged = judge(
         target.name,
         stages,
         has_exit=target.object.has_exit,
-        found=found,
+        found=(*_found(stages), *ktap.problems(suites, target.name), *leaked),
         held=_holder(machine, target.name, stages.unload),
     )
     return ModuleRun(
@@ -231,6 +237,7 @@ def _tried(
         sum(outcome.lost for outcome in stages.outcomes),
         judged.hint,
         machine.taint(),
+        suites,
     )
 
 
@@ -290,6 +297,17 @@ def _found(stages: Stages) -> tuple[Problem, ...]:
     """The problems that the log does not tell of."""
     left = [one for outcome in stages.outcomes for one in outcome.left]
     return remains.problems(left, len(stages.records)) if left else ()
+
+
+def _leaked(module: str, stages: Stages, machine: Machine) -> tuple[Problem, ...]:
+    """What a module that is gone has not freed; nothing where it is still there, or nobody can be asked."""
+    gone = stages.load.errno or (stages.unload and not stages.unload.errno)
+    if not gone or _is_over(stages):
+        return ()
+    from lkm import leaks
+    from lkm.unfreed import unfreed
+
+    return leaks.problems(unfreed(machine, module), module)
 
 
 def _timed(stages: Stages, timings: Timings) -> Timings:

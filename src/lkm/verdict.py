@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from lkm import ktap
 from lkm.end import End
 from lkm.errors import errno_name
 from lkm.log import Record
@@ -61,7 +62,7 @@ class ModuleRun:
     `reason` is one line, None where the verdict is `ok`. `errno` is the name of what the refused system
     call gave. `params` are the values in sysfs after init, where root can read them. `log` is what the
     kernel said in the module's life. `lost` counts records that the log's ring could not hold. `taint` is
-    None on a guest.
+    None on a guest. `kunit` are the KUnit suites that ran.
     """
 
     name: str
@@ -75,6 +76,7 @@ class ModuleRun:
     lost: int = 0
     hint: str | None = None
     taint: Taint | None = None
+    kunit: tuple[ktap.Result, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The module's part of `lkm run --json`."""
@@ -90,6 +92,7 @@ class ModuleRun:
             ],
             "log_lost": self.lost,
             "problems": [to_dict(problem) for problem in self.problems],
+            "kunit": [ktap.to_dict(suite) for suite in self.kunit],
             "taint": asdict(self.taint) if self.taint else None,
             "timings": self.timings.to_dict(),
         }

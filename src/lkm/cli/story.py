@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from lkm.cli.render import Style, in_seconds, record_line, visible
+from lkm.ktap import Result
 from lkm.problems import Problem
 from lkm.run import Run
 from lkm.verdict import ModuleRun, Verdict
@@ -44,6 +45,8 @@ def _show_module(module: ModuleRun, style: Style) -> None:
         )
     for name, value in module.params.items():
         print(f"{name} = {value}")
+    for line in _suites(module.kunit, style):
+        print(line)
     for problem in module.problems:
         _show_problem(problem, style)
     colours = {Verdict.OK: style.green, Verdict.EXCLUDED: style.yellow}
@@ -76,6 +79,15 @@ def _show_problem(problem: Problem, style: Style) -> None:
             print("  " + (style.red(visible(text)) if is_it else style.dim(visible(text))))
         if problem.source.changed:
             print(style.yellow("  the file has changed since the module was built"))
+
+
+def _suites(suites: Sequence[Result], style: Style, indent: str = "") -> Iterator[str]:
+    """A KUnit suite's line, then its cases'; a log has them too, between others."""
+    for result in suites:
+        colour = {"ok": style.green, "skipped": style.dim}.get(result.status, style.red)
+        reason = f" ({result.reason})" if result.reason else ""
+        yield f"{indent}{colour(result.status)} {visible(result.name + reason)}"
+        yield from _suites(result.cases, style, indent + "  ")
 
 
 def _problem_line(problem: Problem, style: Style) -> str:

@@ -63,8 +63,14 @@ class Kernel:
 
         Without `kasan_multi_shot` KASAN reports the first of several (mm/kasan/report.c, 6.12). ACPI's
         interpreter is half of a debug kernel's boot, and a machine of lkm has nothing for it to do.
+        `slub_debug=U` keeps who allocated what.
         """
-        return "kasan_multi_shot acpi=off" if self.provider == "debug" else ""
+        return "kasan_multi_shot acpi=off slub_debug=U" if self.provider == "debug" else ""
+
+    @property
+    def knows_allocations(self) -> bool:
+        """Whether its allocators can say what a module has not freed: `lkm.leaks`."""
+        return "slub_debug=U" in self.append
 
     @property
     def build_dir_on_host(self) -> Path:

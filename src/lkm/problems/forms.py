@@ -82,6 +82,8 @@ class ProblemKind(StrEnum):
     SUSPICIOUS_RETURN = "suspicious-return"
     SYSFS_DUPLICATE = "sysfs-duplicate"
     LEFT_BEHIND = "left-behind"
+    LEAK = "leak"
+    KUNIT = "KUnit"
 
 
 class Until(StrEnum):

@@ -1,0 +1,33 @@
+"""What all tests share: those of the debug kernel run where that kernel is; to build it takes too long."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from lkm.errors import LkmError
+from lkm.kernels import store
+
+MARKER = "debug_kernel"
+
+
+@cache
+def is_here() -> bool:
+    try:
+        return bool(store.get("debug", fetch=False))
+    except LkmError:
+        return False
+
+
+def pytest_report_header() -> list[str]:
+    if is_here():
+        return []
+    return [f"the debug kernel is not in the store: tests marked {MARKER} are deselected"]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    out = [item for item in items if item.get_closest_marker(MARKER) and not is_here()]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
