@@ -14,11 +14,9 @@ from dataclasses import dataclass
 
 from lkm.problems import Frame, Problem, ProblemKind
 from lkm.problems.forms import FRAME
+from lkm.problems.tracing import MODULE_AREA
 
 __all__ = ["Allocation", "areas", "of_module", "problems", "tracks"]
-
-_MODULES = 0xFFFFFFFFA0000000
-"""Where the area of modules may begin (MODULES_VADDR, arch/x86/include/asm/pgtable_64_types.h)."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def of_module(allocations: Iterable[Allocation], module: str) -> tuple[Allocatio
 def _is_in(frame: Frame, module: str) -> bool:
     if frame.module:
         return frame.module.replace("-", "_") == module
-    return frame.address is not None and _MODULES <= frame.address < 2**64 - 2**24
+    return frame.address is not None and frame.address in MODULE_AREA
 
 
 def problems(allocations: Iterable[Allocation], module: str) -> tuple[Problem, ...]:
@@ -118,4 +116,5 @@ def _problem(found: Allocation, module: str) -> Problem:
         trace=found.trace,
         records=(0, 0),
         count=found.count,
+        fault=place,
     )

@@ -44,12 +44,19 @@ def tried(lkm: Lkm, source: str, *words: str) -> dict[str, Any]:
     return found
 
 
+def marked(what: str) -> int:
+    """The number of the line in sanitize.c that makes this mistake."""
+    lines = (MODULES / "sanitize.c").read_text().splitlines()
+    return next(number for number, line in enumerate(lines, 1) if f"/* {what} here */" in line)
+
+
 @pytest.mark.parametrize(("what", "kind"), MISTAKES.items())
 def test_a_mistake_is_found_and_its_function_named(lkm: Lkm, what: str, kind: str) -> None:
     module = tried(lkm, "sanitize.c", f"what={what}")
     assert module["verdict"] == "problem"
     first = module["problems"][0]
     assert (first["kind"], first["function"], first["module"]) == (kind, what, "sanitize")
+    assert first["line"] == marked(what)
 
 
 @pytest.mark.parametrize(("what", "size"), LEAKS.items())
@@ -57,6 +64,7 @@ def test_a_leak_is_found_after_the_module_has_gone(lkm: Lkm, what: str, size: in
     module = tried(lkm, "sanitize.c", f"what={what}")
     (leak,) = (problem for problem in module["problems"] if problem["kind"] == "leak")
     assert leak["summary"].startswith(f"memory leak: {size} bytes ")
+    assert (leak["function"], leak["line"]) == (what, marked(what))
     assert module["reason"] == leak["summary"]
 
 

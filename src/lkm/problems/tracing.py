@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lkm.symbolize import DebugInfo
     from lkm.symbolize.place import Place
 
-__all__ = ["Module", "Sources", "needs_addresses", "trace"]
+__all__ = ["MODULE_AREA", "Module", "Sources", "needs_addresses", "trace"]
 
 
 class Sources(Protocol):
@@ -46,8 +46,9 @@ class Module:
     sections: Mapping[str, int] = field(default_factory=dict)
 
 
-_MODULES = range(0xFFFFFFFFC0000000, 0xFFFFFFFFFF000000)
-"""The module area of x86_64 (Documentation/arch/x86/x86_64/mm.rst)."""
+MODULE_AREA = range(0xFFFFFFFFA0000000, 0xFFFFFFFFFF000000)
+"""The module area of x86_64 (Documentation/arch/x86/x86_64/mm.rst): it begins at 0xffffffffc0000000 in a kernel
+with RANDOMIZE_BASE, and else here (KERNEL_IMAGE_SIZE, arch/x86/include/asm/page_64_types.h)."""
 
 
 def needs_addresses(problems: Iterable[Problem]) -> bool:
@@ -58,7 +59,7 @@ def needs_addresses(problems: Iterable[Problem]) -> bool:
         for frame in (problem.fault, *problem.trace)
         if frame and frame.function is None
     )
-    return any(frame.address in _MODULES for frame in frames if frame.address is not None)
+    return any(frame.address in MODULE_AREA for frame in frames if frame.address is not None)
 
 
 def trace(
