@@ -11,6 +11,7 @@ import pytest
 
 from lkm.arch import X86_64
 from lkm.kernels.kernel import Kernel, Toolchain
+from lkm.ko.elf import read_elf
 from lkm.log import Record
 from lkm.problems import Module, Problem, find, needs_addresses, to_dict, trace
 from lkm.problems.text import calls, evidence, place
@@ -145,6 +146,32 @@ def test_bare_addresses_get_their_functions_from_where_the_sections_were() -> No
 def test_only_addresses_in_the_module_area_are_worth_a_twin() -> None:
     assert not needs_addresses(find(lines(*oops("0x10", "f+0x1/0x2"))))
     assert not needs_addresses(find(lines(*oops("divide+0xd/0x20 [crash]"))))
+
+
+def test_a_variable_that_was_freed_is_named_with_its_declaration_and_its_function() -> None:
+    data = 0xFFFFFFFFC0203000
+    elf = read_elf(lzma.decompress(OBJECT.read_bytes()), "crash.ko")
+    (symbol,) = (each for each in elf.symbols.defined(b"timer.") if each.size)
+    section = elf.sections[symbol.section].name
+    report = [
+        f"BUG: unable to handle page fault for address: {data + symbol.value + 8:016x}",
+        "RIP: 0010:__run_timers+0xd7/0x2b0",
+        "Call Trace:",
+        " run_timer_softirq+0x1a/0x30",
+        "---[ end trace 0 ]---",
+    ]
+    assert needs_addresses(find(lines(*report)))
+    (problem,) = traced(*report, sections={section: data})
+    assert problem.summary.endswith(
+        "(in freed memory: timer+0x8 [crash], which refers to keep_preempt_off())"
+    )
+    assert (problem.module, problem.function) == ("crash", "__run_timers")
+    assert (problem.file, problem.line) == (
+        "/build/crash.c",
+        line_of("static DEFINE_TIMER(timer, keep_preempt_off);"),
+    )
+    (untraced,) = traced(*report, sections={section: data + (1 << 20)})
+    assert (untraced.module, untraced.line) == (None, None)
 
 
 # With files

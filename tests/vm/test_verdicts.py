@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import re
 from pathlib import Path
 from typing import Any
@@ -206,3 +207,34 @@ def test_insmod_takes_what_is_loaded_for_granted(lkm: Any, tmp_path: Path, machi
     assert refused.returncode == 1
     assert "bell" in refused.stderr
     assert lkm("rmmod", "bell", "clockwork").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("what", "function", "text"),
+    [
+        ("kthread", "late_kthread", "fired++;"),
+        ("timer", "__run_timers", "static DEFINE_TIMER(timer, late_timer);"),
+    ],
+)
+def test_what_runs_in_freed_memory_is_traced_to_what_it_was(
+    lkm: Any, what: str, function: str, text: str
+) -> None:
+    module = verdict(lkm, MODULES / "late.c", f"what={what}", "ms=500")
+    (problem, *_) = module["problems"]
+    assert (problem["kind"], problem["module"], problem["function"]) == ("oops", "late", function)
+    source = problem["source"]
+    assert source["lines"][source["line"] - source["first"]].strip() == text
+    assert Path(source["file"]) == MODULES / "late.c"
+    assert problem["line"] == source["line"]
+
+
+def test_a_module_that_is_compressed_is_traced_to_its_line(lkm: Any, tmp_path: Path) -> None:
+    source = tmp_path / "oops_init.c"
+    source.write_text((MODULES / "oops_init.c").read_text())
+    (built,) = json.loads(lkm("build", "--json", str(source)).stdout)["objects"]
+    packed = Path(built["path"] + ".xz")
+    packed.write_bytes(lzma.compress(Path(built["path"]).read_bytes()))
+    (problem, *_) = verdict(lkm, packed)["problems"]
+    assert problem["source"]["file"] == str(source)
+    (line,) = (each for each in problem["source"]["lines"] if "nowhere = value" in each)
+    assert problem["source"]["lines"].index(line) + problem["source"]["first"] == problem["line"]

@@ -64,6 +64,7 @@ class VM(Closing):
             restored_from=None if frozen.fds else frozen.path,
             settle=settle_time(frozen.config),
         )
+        self.machine.decode = self.decoder
         try:
             self.machine.ping()
             self.machine.kernel_log.records.extend(records)

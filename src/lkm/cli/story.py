@@ -98,6 +98,9 @@ def _problem_line(problem: Problem, style: Style) -> str:
     # gcc names a copy of a function `f.constprop.0`; the source has only `f`.
     name = problem.function.partition(".")[0] if problem.function else ""
     where = f" in {name}()" if name else ""
-    where += f" at {at}" if at and at not in problem.summary else ""
+    of_data = problem.fault and problem.module and not problem.fault.module
+    where += (
+        f"{'; declared' if of_data else ''} at {at}" if at and at not in problem.summary else ""
+    )
     times = f" ({problem.count} times)" if problem.count > 1 else ""
     return style.red(visible(kind)) + visible(problem.summary + where + times)

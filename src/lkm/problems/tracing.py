@@ -5,10 +5,12 @@ Pure, but for the files that a `Sources` reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
+from lkm.problems.forms import ProblemKind
 from lkm.problems.problem import Frame, Problem, Source
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ MODULE_AREA = range(0xFFFFFFFFA0000000, 0xFFFFFFFFFF000000)
 with RANDOMIZE_BASE, and else here (KERNEL_IMAGE_SIZE, arch/x86/include/asm/page_64_types.h)."""
 
 
-def needs_addresses(problems: Iterable[Problem]) -> bool:
+def needs_addresses(problems: Sequence[Problem]) -> bool:
     """Whether a frame is an address in a module's memory, without a symbol: of text that is freed."""
     frames = (
         frame
@@ -59,7 +61,19 @@ def needs_addresses(problems: Iterable[Problem]) -> bool:
         for frame in (problem.fault, *problem.trace)
         if frame and frame.function is None
     )
-    return any(frame.address in MODULE_AREA for frame in frames if frame.address is not None)
+    bare = any(frame.address in MODULE_AREA for frame in frames if frame.address is not None)
+    return bare or any(_touched(problem) is not None for problem in problems)
+
+
+_FAULTED = re.compile(r"(?:page fault for address|dereference, address): ([0-9a-f]{16})\b")
+
+
+def _touched(problem: Problem) -> int | None:
+    """The address in the modules' memory that the kernel's own code could not access."""
+    match = _FAULTED.search(problem.summary) if problem.module is None else None
+    if match is None or (address := int(match[1], 16)) not in MODULE_AREA:
+        return None
+    return address
 
 
 def trace(
@@ -87,7 +101,9 @@ class _Tracer:
         said = self._placed(problem.fault) if problem.fault else None
         fault = self._at_fault(said, frames)
         trace = tuple(map(self._shown, frames))
-        if fault is None:
+        if (address := _touched(problem)) and not (fault and fault.module):
+            problem = self._of_data(problem, address)
+        if fault is None or (problem.module and not fault.module):
             return replace(problem, trace=trace)
         # What the report says of its place holds while it is the place.
         file, line = (problem.file, problem.line) if fault is said else (None, None)
@@ -107,6 +123,28 @@ class _Tracer:
             fault=self._shown(fault),
             source=self._sources.excerpt(at.file, at.line) if at and at.file and at.line else None,
         )
+
+    def _of_data(self, problem: Problem, address: int) -> Problem:
+        """The problem with the variable of a module that the kernel found gone: a timer or work left armed."""
+        for module in self._modules.values():
+            location = module.info.locate(address, module.sections)
+            data = module.info.data_at(location) if location else None
+            if data is None:
+                continue
+            to = f", which refers to {data.function.name}()" if data.function else ""
+            what = f" (in freed memory: {data.name}+{data.offset:#x} [{module.name}]{to})"
+            at = data.declared
+            return replace(
+                problem,
+                summary=problem.summary + (what if problem.kind is not ProblemKind.PANIC else ""),
+                module=module.name,
+                file=self._sources.path(at.file) if at and at.file else None,
+                line=at.line if at else None,
+                source=self._sources.excerpt(at.file, at.line)
+                if at and at.file and at.line
+                else None,
+            )
+        return problem
 
     def _placed(self, frame: Frame) -> Frame:
         """The frame with a symbol, if it had none, and with its places, their paths as compiled."""

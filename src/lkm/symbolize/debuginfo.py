@@ -16,8 +16,9 @@ from lkm.symbolize.ranges import unit_ranges
 from lkm.symbolize.sections import SECTION_BITS, DebugSections, address_of
 from lkm.symbolize.symbols import Function, Functions
 from lkm.symbolize.units import Unit, units
+from lkm.symbolize.variables import declared_in, function_in, variable_at
 
-__all__ = ["DebugInfo", "Location"]
+__all__ = ["Data", "DebugInfo", "Location"]
 
 _DAMAGED = (
     IndexError,
@@ -37,6 +38,15 @@ class Location(NamedTuple):
 
     section: str
     offset: int
+
+
+class Data(NamedTuple):
+    """A variable, and where in it: `declared` is its place in the source, `function` the one it refers to."""
+
+    name: str
+    offset: int
+    declared: Place | None
+    function: Function | None
 
 
 class DebugInfo:
@@ -97,6 +107,25 @@ class DebugInfo:
             return self.functions.around(self._numbers[location.section], location.offset)
         except UsageError:
             return None
+
+    def data_at(self, location: Location) -> Data | None:
+        """The variable that a location is in; None where it is none, or the debug info is damaged."""
+        try:
+            number = self._numbers[location.section]
+            found = variable_at(self._elf, number, location.offset)
+            if found is None:
+                return None
+            to = function_in(self._elf, found)
+            function = self.functions.around(*to) if to else None
+            return Data(found.name, found.offset, self._declared(found.name), function)
+        except _DAMAGED:
+            return None
+
+    def _declared(self, name: str) -> Place | None:
+        for at in self._units if self.present else ():
+            if declared := declared_in(self._code(at), name):
+                return Place(name, *declared)
+        return None
 
     def line_addresses(self) -> list[Location]:
         """Every address that a line table has a row for, in order."""

@@ -9,7 +9,7 @@ from struct import Struct
 from lkm.errors import UsageError
 from lkm.ko.elf import Elf
 
-__all__ = ["Function", "Functions"]
+__all__ = ["Function", "Functions", "symbol_rows"]
 
 _PAGE = 4096
 _FUNCTION_TYPES = {0, 2}  # STT_NOTYPE, which assembler code may have, and STT_FUNC
@@ -36,7 +36,7 @@ class Functions:
         self._sizes = {
             s.number: s.size for s in elf.sections if s.flags & _EXECUTABLE and s.allocated
         }
-        rows = _rows(elf)
+        rows = symbol_rows(elf)
         self._by_section: dict[int, list[tuple[int, int, int]]] = {n: [] for n in self._sizes}
         for number, (_, info, section, value, size) in enumerate(rows):
             if section in self._sizes and info & 15 in _FUNCTION_TYPES:
@@ -87,8 +87,8 @@ class Functions:
         return Function(self._elf.symbols[number].name, section, value, size, after - value)
 
 
-def _rows(elf: Elf) -> list[tuple[int, int, int, int, int]]:
-    """(name, info, section, value, size) of each symbol."""
+def symbol_rows(elf: Elf) -> list[tuple[int, int, int, int, int]]:
+    """(name, info, section, value, size) of each symbol. Raises UsageError for an object that has none."""
     if elf.bits != 64:
         raise UsageError(f"{elf.name} is a 32-bit object, and only 64-bit ones are decoded")
     table = next((section for section in elf.sections if section.type == 2), None)

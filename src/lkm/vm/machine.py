@@ -8,7 +8,7 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,13 +42,17 @@ from lkm.vm.qemu import WINDOW_SIZE, Config
 from lkm.vm.wire import MARK, Op
 
 if TYPE_CHECKING:
+    from lkm.problems import Problem
     from lkm.vm.kernel_log import KernelLog
 
 __all__ = ["Machine", "records_of", "settle_time"]
 
 
 class Machine(Closing):
-    """A guest to load modules on, by the contract of `lkm.machine.Machine`. Threads take turns."""
+    """A guest to load modules on, by the contract of `lkm.machine.Machine`. Threads take turns.
+
+    `decode` traces the problems that it raises to lines of source; it can be set (a Decoder).
+    """
 
     options: tuple[str, ...] = ()
     way_out = "lkm down"
@@ -72,6 +76,7 @@ class Machine(Closing):
         self._burying = threading.Lock()
         self._kernel_log: KernelLog | None = None
         self._reported = 0
+        self.decode: Callable[[Sequence[Problem]], Sequence[Problem]] = tuple
         self._window: mmap.mmap | None = None
         self._window_lock = threading.Lock()
 
@@ -250,7 +255,7 @@ class Machine(Closing):
         records = log.records
         tail = [record.text for record in records[-12:]]
         if found := find(records):
-            return KernelProblem(found[-1], log=tail)
+            return self._problem(found[-1], tail)
         return ModuleFailure(f"{doing}: the guest halted or rebooted", evidence=tail)
 
     def new_problem(self) -> KernelProblem | None:
@@ -265,9 +270,14 @@ class Machine(Closing):
         self._reported = len(log.records)
         if not new:
             return None
-        return KernelProblem(
-            new[0], log=[each.text for each in log.records[slice(*new[0].records)]]
-        )
+        log_of_it = [each.text for each in log.records[slice(*new[0].records)]]
+        return self._problem(new[0], log_of_it)
+
+    def _problem(self, problem: Problem, said: Sequence[str]) -> KernelProblem:
+        from lkm.problems.text import evidence
+
+        (traced,) = self.decode([problem])
+        return KernelProblem(traced, log=said, traced=evidence(traced))
 
     def interrupt(self) -> None:
         """Have a guest that does not answer say where it spins, which ends it."""
@@ -344,7 +354,7 @@ class Machine(Closing):
             doing = f"{_CALLBACKS[stage]} did not return within {self.timeout:g} s"
             return ModuleFailure(doing, evidence=reply.stacks.splitlines() or tail)
         if found := find(records):
-            return KernelProblem(found[0], log=tail)
+            return self._problem(found[0], tail)
         if reply.end is End.PANIC and stage in _CALLBACKS:
             doing = f"the guest went down in {_CALLBACKS[stage]} ({reply.how or 'no reason given'})"
             return ModuleFailure(doing, evidence=tail)
