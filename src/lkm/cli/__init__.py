@@ -18,6 +18,7 @@ VERBS: dict[str, str] = {
     "run": "build a module, load it in a fresh machine, and say what became of it",
     "matrix": "try sources on many kernels",
     "bisect": "the first kernel on which a source fails",
+    "faults": "fail each call of a module that can fail, one at a time",
     "build": "build a module source with the kernel's own Kbuild",
     "clean": "remove what lkm built",
     "kernel": "the kernels on this disk, and what can be fetched",

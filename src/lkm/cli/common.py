@@ -80,7 +80,7 @@ def machine_of(arguments: argparse.Namespace, *, with_monitor: bool = True) -> M
 
 def require_no_other(arguments: argparse.Namespace) -> None:
     """Raise UsageError for `--host` together with an option that chooses or keeps another machine."""
-    for name in ("machine", "kernel", "keep"):
+    for name in ("machine", "kernel", "keep", "track"):
         if getattr(arguments, name, None):
             raise UsageError(
                 f"--host and --{name} do not go together: --host is this computer as it runs",

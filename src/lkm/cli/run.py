@@ -56,6 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: 2; 0.2 on a real clock; 0 with --host)",
     )
     parser.add_argument("--keep", action="store_true", help="leave the machine up afterwards")
+    parser.add_argument(
+        "--track",
+        action="store_true",
+        help="see what the module took and did not give back, and what it freed wrongly",
+    )
     add_host(parser)
 
 
@@ -80,8 +85,24 @@ def _on_guests(arguments: argparse.Namespace) -> int:
         kernel = kernel_named(arguments.kernel, progress)
         make, twin = _makers(arguments, kernel, progress, kept, stack)
         # QEMU is on its way: what follows imports the rest of lkm meanwhile.
-        outcome = _run(arguments, kernel, make, progress, twin=twin)
+        if arguments.track:
+            outcome = _tracked(arguments, kernel, make, progress)
+        else:
+            outcome = _run(arguments, kernel, make, progress, twin=twin)
     return _show(arguments, outcome, kept)
+
+
+def _tracked(
+    arguments: argparse.Namespace,
+    kernel: Kernel,
+    make: Callable[[str], Machine],
+    progress: Progress,
+) -> Run:
+    from lkm.interpose.track import Tracking
+
+    tracking = Tracking(kernel, make, progress=progress)
+    outcome = _run(arguments, kernel, tracking.machine, progress)
+    return tracking.judged(outcome, arguments.source)
 
 
 def _on_host(arguments: argparse.Namespace) -> int:

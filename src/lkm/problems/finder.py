@@ -117,10 +117,16 @@ def _witness(lines: Sequence[str], trace: Sequence[Frame], groups: dict[str, str
     return next((f for f in reliable if not _REPORTER.match(f.function or "")), None)
 
 
+_OURS = "lkm_interpose"
+"""lkm's own module, through which the calls of a watched one go (lkm/interpose)."""
+
+
 def _fault(witness: Frame | None, trace: Sequence[Frame], named: Frame | None) -> Frame | None:
     """The place where the user's code is at fault: the first in a module, else the witness."""
     candidates = (witness, *(frame for frame in trace if frame.reliable), named)
-    return next((frame for frame in candidates if frame and frame.module), witness)
+    return next(
+        (frame for frame in candidates if frame and frame.module not in (None, _OURS)), witness
+    )
 
 
 def _frame(text: str | None) -> Frame | None:

@@ -84,6 +84,9 @@ class ProblemKind(StrEnum):
     LEFT_BEHIND = "left-behind"
     LEAK = "leak"
     KUNIT = "KUnit"
+    DOUBLE_FREE = "double-free"
+    BAD_FREE = "bad-free"
+    LOCK_HELD = "lock-held"
 
 
 class Until(StrEnum):

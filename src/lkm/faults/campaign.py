@@ -1,0 +1,267 @@
+"""`lkm faults`: count the calls that can fail, then fail each of them on a machine of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lkm.errors import ModuleFailure, UsageError
+from lkm.faults.exercise import exercise
+from lkm.faults.fault import Fault, Result, judged
+from lkm.interpose.fallible import FALLIBLE
+from lkm.interpose.names import spoken
+from lkm.interpose.places import Places
+from lkm.interpose.report import Call, Report
+from lkm.interpose.rewrite import CallSite, call_sites
+from lkm.interpose.tracker import Tracker, tracker_for
+from lkm.interpose.watch import Plan, Watched, watched_run
+from lkm.kernels.kernel import Kernel
+from lkm.ko import read_image
+from lkm.machine import Machine
+from lkm.paths import cache_dir
+from lkm.progress import SILENT, Progress
+from lkm.run import Limits, run
+from lkm.targets import Target, targets_of
+from lkm.verdict import ModuleRun, Verdict
+from lkm.vm.fresh import Fresh
+
+__all__ = ["Campaign", "Faults", "Subject", "subject_of"]
+
+_VERSION = 1
+"""Part of every key: raise it when the same input would give another result."""
+_TIMEOUT = 10.0
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The module whose calls are failed, and how it is used."""
+
+    target: Target
+    kernel: Kernel
+    tracker: Tracker
+    params: Mapping[str, str | None] = field(default_factory=dict)
+    command: str | None = None
+    timeout: float = _TIMEOUT
+
+    @cached_property
+    def places(self) -> Places:
+        """Where its code comes from."""
+        return Places(read_image(self.target.path), self.target.path.name)
+
+    @cached_property
+    def sites(self) -> list[CallSite]:
+        """Its calls of functions that can fail."""
+        data = read_image(self.target.path)
+        return call_sites(data, self.target.path.name, tuple(FALLIBLE))
+
+    @cached_property
+    def key(self) -> str:
+        """A digest of all that the results depend on."""
+        parts = [
+            str(_VERSION), self.kernel.identity, json.dumps(dict(self.params), sort_keys=True),
+            self.command or "", str(self.timeout),
+        ]  # fmt: skip
+        digest = hashlib.sha256("\0".join(parts).encode())
+        for path in (self.target.image, self.tracker.image):
+            digest.update(read_image(path))
+        return digest.hexdigest()[:24]
+
+    def site_of(self, call: Call) -> CallSite | None:
+        """The call in the object. One that ends its function jumps, and is found where it is the only one."""
+        site = call.site
+        if site.function and site.module == self.target.name:
+            where = self.places.where(site.function, site.offset or 0)
+            for each in self.sites:
+                if (each.section, each.returns_to) == where and not each.tail:
+                    return each
+        tails = [each for each in self.sites if each.tail and each.function == call.rule.name]
+        return tails[0] if len(tails) == 1 else None
+
+    def place_of(self, call: Call) -> tuple[str, int] | None:
+        """The file and line of a call."""
+        site = self.site_of(call)
+        return self.places.at(site.section, site.offset) if site else None
+
+
+def subject_of(
+    path: str | Path,
+    kernel: Kernel,
+    *,
+    module: str | None = None,
+    params: Mapping[str, str | None] | None = None,
+    command: str | None = None,
+    timeout: float = _TIMEOUT,
+    progress: Progress = SILENT,
+) -> Subject:
+    """The module of `path` to try: the only one, or the one named `module`."""
+    named = targets_of(path, kernel, progress=progress).named
+    wanted = module.removesuffix(".ko").replace("-", "_") if module else None
+    found = [each for each in named if wanted in (None, each.name)]
+    if len(found) != 1:
+        names = ", ".join(each.name for each in named)
+        what = f"no module {module!r} here" if module else f"{path} has {len(named)} modules"
+        raise UsageError(what, hint=f"--module takes one of: {names}")
+    tracker = tracker_for(kernel, progress=progress)
+    return Subject(found[0], kernel, tracker, params or {}, command, timeout)
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What came of it: faults in the calls' order, of `counted` calls, and the calls that no run reaches."""
+
+    subject: Subject
+    faults: tuple[Fault, ...]
+    counted: int
+    never: tuple[CallSite, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every failure was dealt with."""
+        return not any(fault.result.is_bad for fault in self.faults)
+
+    def never_reached(self) -> list[dict[str, Any]]:
+        """The calls that were not made, with their places."""
+        return [self._never(site) for site in self.never]
+
+    def _never(self, site: CallSite) -> dict[str, Any]:
+        places = self.subject.places
+        file, line = places.at(site.section, site.offset) or (None, None)
+        function = places.function_at(site.section, site.offset)
+        return {"call": spoken(site.function), "function": function, "file": file, "line": line}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document that `lkm faults --json` prints."""
+        return {
+            "schema": SCHEMA,
+            "kernel": self.subject.kernel.release,
+            "module": self.subject.target.name,
+            "counted": self.counted,
+            "faults": [fault.to_dict() for fault in self.faults],
+            "never_reached": self.never_reached(),
+        }
+
+
+class Campaign:
+    """Runs of one subject, on machines that `make` gives; without it on fresh ones, several at a time."""
+
+    def __init__(
+        self, subject: Subject, *, make: Callable[[], Machine] | None = None,
+        again: bool = False, progress: Progress = SILENT,
+    ) -> None:  # fmt: skip
+        self._subject = subject
+        self._make = make
+        self._again = again
+        self._progress = progress
+        self._local = threading.local()
+        self._fresh: list[Fresh] = []
+
+    def all(self) -> Faults:
+        """Count, and fail each call that was counted.
+
+        Raises ModuleFailure for a module that has a problem when nothing fails.
+        """
+        with self._machines():
+            baseline, report = self._run(Plan(record=True, faults=True))
+            self._require_clean(baseline)
+            faults = self._each(range(1, len(report.calls) + 1))
+        reached = {self._subject.site_of(call) for call in report.calls}
+        never = tuple(site for site in self._subject.sites if site not in reached)
+        return Faults(self._subject, tuple(faults), report.total, never)
+
+    def only(self, n: int) -> Faults:
+        """Fail the n-th call alone."""
+        with self._machines():
+            fault = self._one(n)
+        return Faults(self._subject, (fault,), n)
+
+    def _require_clean(self, baseline: ModuleRun) -> None:
+        if baseline.verdict is not Verdict.OK:
+            raise ModuleFailure(
+                f"{baseline.name} has a problem before any call fails: {baseline.reason}",
+                hint="lkm run --track SOURCE",
+            )
+
+    def _each(self, numbers: Sequence[int]) -> list[Fault]:
+        self._progress.step(f"failing calls of {self._subject.target.name}")
+        done = {n: fault for n in numbers if (fault := self._kept(n))}
+        waiting = [n for n in numbers if n not in done]
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            try:
+                for future in as_completed([pool.submit(self._one, n) for n in waiting]):
+                    fault = future.result()
+                    done[fault.n] = fault
+                    self._progress.amount(len(done), len(numbers), "calls")
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return [done[n] for n in numbers]
+
+    def _one(self, n: int) -> Fault:
+        result, report = self._run(Plan(fail=n, faults=True))
+        place = self._subject.place_of(report.failed) if report.failed else None
+        fault = judged(n, result, report.failed, place)
+        if fault.result not in (Result.HANG, Result.NOT_REACHED) and self._make is None:
+            self._keep(fault)
+        return fault
+
+    def _run(self, plan: Plan) -> tuple[ModuleRun, Report]:
+        subject = self._subject
+        between = exercise(subject.command, subject.timeout) if subject.command else None
+        watched: list[Watched] = []
+
+        def make(module: str) -> Machine:
+            machine = self._make() if self._make else self._pool().machine()
+            watched.append(Watched(machine, subject.tracker, plan, between))
+            return watched[0].as_machine
+
+        done = run(
+            subject.target.image, subject.kernel, make,
+            params=subject.params, limits=Limits(subject.timeout),
+        )  # fmt: skip
+        report = watched[0].report
+        return watched_run(done.modules[0], report, subject.places), report
+
+    def _pool(self) -> Fresh:
+        """This thread's fresh machines."""
+        if not hasattr(self._local, "fresh"):
+            self._local.fresh = Fresh(self._subject.kernel, progress=self._progress)
+            self._fresh.append(self._local.fresh)
+        fresh: Fresh = self._local.fresh
+        return fresh
+
+    @contextlib.contextmanager
+    def _machines(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            for fresh in self._fresh:
+                fresh.close()
+
+    def _file(self, n: int) -> Path:
+        return cache_dir() / "faults" / self._subject.key / f"{n}.json"
+
+    def _kept(self, n: int) -> Fault | None:
+        """The result of an earlier run with the same input, which may have been interrupted."""
+        if self._again:
+            return None
+        try:
+            return Fault.from_dict(json.loads(self._file(n).read_text()))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _keep(self, fault: Fault) -> None:
+        path = self._file(fault.n)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+        temporary.write_text(json.dumps(fault.to_dict()))
+        temporary.replace(path)

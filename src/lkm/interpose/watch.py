@@ -1,0 +1,132 @@
+"""A machine on which a module is loaded with stubs: every call of the tables is seen, and one may fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from lkm import ko
+from lkm.end import End
+from lkm.interpose import report as reports
+from lkm.interpose.choice import Choice, choose
+from lkm.interpose.report import Report
+from lkm.interpose.rewrite import interpose
+from lkm.interpose.tracker import Tracker, arguments
+from lkm.log import Record
+from lkm.machine import Machine, Outcome, require_loaded
+from lkm.verdict import ModuleRun, Verdict
+
+if TYPE_CHECKING:
+    from lkm.interpose.places import Places
+
+__all__ = ["Plan", "Watched", "watched_run"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done with the calls: `fail` that one (from 1 on; 0 none), `record` all of them.
+
+    Without `faults` only what belongs to a pair is watched.
+    """
+
+    fail: int = 0
+    record: bool = False
+    faults: bool = False
+
+
+class Watched:
+    """A machine whose next module gets stubs. `between` is called between its load and its unload,
+    and says what came of it."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        tracker: Tracker,
+        plan: Plan = Plan(),
+        between: Callable[[Machine], Outcome] | None = None,
+    ) -> None:
+        self._machine = machine
+        self._tracker = tracker
+        self._plan = plan
+        self._between = between
+        self._choice = Choice((), ())
+        self._heard: list[Record] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._machine, name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._machine.close()
+
+    @property
+    def as_machine(self) -> Machine:
+        """The same, for a type checker: what is not here is the machine's own."""
+        return cast("Machine", self)
+
+    def load(self, image: bytes, arguments_: str = "", *, timeout: float | None = None) -> Outcome:
+        """init_module(2) with the object and its stubs, after `lkm_interpose`."""
+        facts = ko.parse(image, "module")
+        self._choice = choose(set(facts.imports), faults=self._plan.faults)
+        made = interpose(image, facts.name, self._choice.rules, gate_crc=self._tracker.gate_crc)
+        words = arguments(
+            facts.name, pages=self._choice.has_pages, fail=self._plan.fail, record=self._plan.record
+        )
+        own = self._machine.load(ko.read_image(self._tracker.image), words)
+        require_loaded(own, self._tracker.image)
+        self._machine.inventory()
+        return self._taken_out(self._machine.load(made.image, arguments_, timeout=timeout))
+
+    def unload(self, name: str, *, timeout: float | None = None) -> Outcome:
+        """delete_module(2), after what is to be done between."""
+        before: tuple[Record, ...] = ()
+        if self._between is not None:
+            between = self._between(self._machine)
+            if between.end is not End.DONE:
+                return self._taken_out(between)
+            before = between.records
+        outcome = self._machine.unload(name, timeout=timeout)
+        return self._taken_out(replace(outcome, records=(*before, *outcome.records)))
+
+    def settle(
+        self, seconds: float | None = None, areas: int = 0, *, timeout: float | None = None
+    ) -> Outcome:
+        """The machine's own."""
+        return self._taken_out(self._machine.settle(seconds, areas, timeout=timeout))
+
+    def _taken_out(self, outcome: Outcome) -> Outcome:
+        self._heard += outcome.records
+        return replace(outcome, records=reports.without(outcome.records))
+
+    @property
+    def report(self) -> Report:
+        """What has been heard so far."""
+        return reports.read(self._heard, self._choice)
+
+
+def watched_run(run: ModuleRun, report: Report, places: Places | None = None) -> ModuleRun:
+    """The run with the problems of the report, whose lines `places` knows."""
+    if not report.problems:
+        return run
+    problems = []
+    for problem in report.problems:
+        known = problem.function and problem.offset is not None and problem.module == run.name
+        place = None
+        if places and known:
+            place = places.of(problem.function or "", problem.offset or 0)
+        problems.append(replace(problem, file=place[0], line=place[1]) if place else problem)
+    everything = (*run.problems, *problems)
+    if run.verdict not in (Verdict.OK, Verdict.LOAD_FAILED, Verdict.UNLOAD_FAILED):
+        return replace(run, problems=everything)
+    return replace(
+        run, problems=everything, verdict=Verdict.PROBLEM, reason=problems[0].summary, hint=None
+    )
