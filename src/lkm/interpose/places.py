@@ -50,7 +50,7 @@ class Places:
 
 
 def _users(places: Sequence[Place]) -> tuple[str, int] | None:
-    """Of a call and those that it is inlined into the innermost that is not in a header: there the user called."""
+    """Of a call and those that it is inlined into the innermost outside headers: there the user called."""
     known = [(place.file, place.line) for place in places if place.file and place.line]
     source = next((place for place in known if not place[0].endswith(".h")), None)
     return source or (known[-1] if known else None)
