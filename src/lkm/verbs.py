@@ -49,7 +49,7 @@ def rmmod(machine: Machine, name: str, *, decode: Decode = tuple) -> Outcome:
     """Unload a module. Raises UnloadError that says who holds it, KernelProblem."""
     module = Path(name).name.partition(".ko")[0].replace("-", "_")
     outcome = machine.unload(module)
-    judged = judge(module, Stages(outcome))
+    judged = judge(module, Stages(_LOADED, unload=outcome))
     if outcome.end is End.DONE and outcome.errno:
         raise UnloadError(
             module, outcome.errno, log=_said(outcome), hint=held(machine, module, outcome.errno)
@@ -57,6 +57,10 @@ def rmmod(machine: Machine, name: str, *, decode: Decode = tuple) -> Outcome:
     if judged.verdict is not Verdict.OK:
         _problem(judged, outcome, decode)
     return outcome
+
+
+_LOADED = Outcome(End.DONE, 0, (), 0.0)
+"""What came before: the module is there."""
 
 
 def read_parameters(
@@ -131,7 +135,9 @@ def _problem(judged: Judgement, outcome: Outcome, decode: Decode) -> NoReturn:
         from lkm.problems.text import evidence
 
         first, *_ = decode(judged.problems)
-        raise KernelProblem(first, log=_said(outcome), traced=evidence(first))
+        hung = outcome.end is End.HUNG
+        why = [judged.reason] if hung and judged.reason else []
+        raise KernelProblem(first, log=_said(outcome), traced=[*why, *evidence(first)])
     hung = outcome.end is End.HUNG
     lines = outcome.stacks.splitlines() if hung else _said(outcome)
     raise ModuleFailure(judged.reason or str(judged.verdict), evidence=lines)

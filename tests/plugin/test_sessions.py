@@ -29,10 +29,11 @@ def test_three(insmod): insmod(EXAMPLES / 'hello')
 
 
 def qemus_of(pid: int) -> list[int]:
-    """The processes of QEMU that a process has started."""
+    """The processes of QEMU that a process has started, below those of bwrap."""
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     children = [int(number) for task in tasks for number in task.read_text().split()]
-    return [each for each in children if "qemu" in Path(f"/proc/{each}/comm").read_text()]
+    below = [each for child in children for each in qemus_of(child)]
+    return below + [each for each in children if "qemu" in Path(f"/proc/{each}/comm").read_text()]
 
 
 def test_last_failed_knows_what_the_kernel_failed(

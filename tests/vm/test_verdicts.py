@@ -141,7 +141,7 @@ def test_what_does_not_build_is_build_failed_with_the_compilers_words(
 
 def test_timings_are_given_for_each_stage(lkm: Any) -> None:
     module = verdict(lkm, MODULES.parents[2] / "examples" / "hello", code=0)
-    assert set(module["timings"]) == {"build", "restore", "load", "unload"}
+    assert set(module["timings"]) == {"build", "restore", "load", "unload", "settle"}
     assert all(seconds > 0 for seconds in module["timings"].values())
 
 

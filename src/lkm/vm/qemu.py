@@ -126,7 +126,7 @@ def cmdline(config: Config) -> str:
     return " ".join([*words, config.append]).strip()
 
 
-_LEFT_OUT = "sata=off,smbus=off,usb=off,i8042=off,vmport=off,graphics=off"
+_LEFT_OUT = "sata=off,smbus=off,usb=off,vmport=off,graphics=off"
 """Devices of q35 that no kernel needs to boot: what is not there cannot be attacked."""
 
 
