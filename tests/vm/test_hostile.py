@@ -104,7 +104,9 @@ def _is_zombie(pid: str) -> bool:
 
 
 def frozen() -> dict[Path, tuple[int, int]]:
-    files = [*cache_dir().glob("snapshots/*/ram"), *cache_dir().glob("snapshots/*/state")]
+    files = [
+        path for name in ("ram", "state") for path in cache_dir().glob(f"snapshots/[!.]*/{name}")
+    ]
     return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
 
 
@@ -137,9 +139,13 @@ def test_qemu_sees_no_network_and_no_file_of_the_users() -> None:
     with lkm_api.kernel().machine() as vm:
         qemu = _qemu_below(vm.machine.link.pid)
         assert qemu
-        names = {path.name for path in Path(f"/proc/{qemu}/root").iterdir()}
+        root = Path(f"/proc/{qemu}/root")
+        to_ram = cache_dir().parts[1]
+        names = {path.name for path in root.iterdir()} - {to_ram}
+        files = [path.name for path in (root / to_ram).rglob("*") if path.is_file()]
         interfaces = Path(f"/proc/{qemu}/net/dev").read_text().splitlines()[2:]
         assert "usr" in names
+        assert files == ["ram"]
         assert not {"home", "root", "var", "srv", "tmp", "mnt"} & names
         assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
 
