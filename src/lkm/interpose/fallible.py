@@ -1,4 +1,6 @@
-"""The functions that can fail, and what each returns when it does, with where the kernel's code says so.
+"""The functions that can fail, and what each returns when it does.
+
+Failures and files were written down from memory; only the names are tested, against Module.symvers.
 
 Names are those of the symbols that modules import, of all series from 5.10 to 7.3: `kmalloc` of a constant size
 is `kmem_cache_alloc_trace` in 5.10, `kmalloc_trace` in 6.1 and `__kmalloc_cache_noprof` from 6.10 on. What is a
@@ -18,7 +20,7 @@ __all__ = ["FALLIBLE", "Fallible"]
 
 @dataclass(frozen=True)
 class Fallible:
-    """How a function fails: `failure` as C has it, `source` the kernel file in which it does.
+    """How a function fails: `failure` as C has it, `source` the kernel file to look for it in.
 
     `gfp` says that it takes GFP flags; with __GFP_NOFAIL among them it cannot fail.
     """

@@ -1,5 +1,7 @@
 """What is taken must be given back: which functions take what, by which value it is known, which give it back.
 
+The arguments were written down from memory of the prototypes; only names are tested, against Module.symvers.
+
 Only what the module is sure to own is here. What it may hand to the kernel for good (socket buffers, devm_*
 resources, attributes that go with their kobject) is in `fallible` alone. KERNEL_FREES marks memory that the
 kernel may free for the module, as when a release function or an unregistration does it: its frees are watched.
