@@ -137,7 +137,7 @@ def test_after_them_a_machine_is_as_ever(lkm: Any) -> None:
 
 def test_qemu_sees_no_network_and_no_file_of_the_users() -> None:
     with lkm_api.kernel().machine() as vm:
-        qemu = _qemu_below(vm.machine.link.pid)
+        qemu = vm.machine.link.pid
         assert qemu
         root = Path(f"/proc/{qemu}/root")
         to_ram = cache_dir().parts[1]
@@ -148,11 +148,3 @@ def test_qemu_sees_no_network_and_no_file_of_the_users() -> None:
         assert files == ["ram"]
         assert not {"home", "root", "var", "srv", "tmp", "mnt"} & names
         assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
-
-
-def _qemu_below(pid: int | None) -> int | None:
-    """The process of QEMU itself, below that of bwrap."""
-    if pid is None or Path(f"/proc/{pid}/comm").read_text().startswith("qemu"):
-        return pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return next((found for each in children if (found := _qemu_below(int(each)))), None)

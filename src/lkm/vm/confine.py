@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lkm import proc
 
-__all__ = ["argv", "end"]
+__all__ = ["argv", "end", "innermost"]
 
 _SYSTEM = (
     "/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/opt", "/nix", "/gnu",
@@ -54,12 +54,24 @@ def end(process: subprocess.Popen[bytes]) -> None:
     Its first process goes first: bwrap reaps it then, and no zombie is left to a container whose first process
     reaps none.
     """
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        for pid in children.read_text().split():
-            os.kill(int(pid), signal.SIGKILL)
+        for pid in _children(process.pid):
+            os.kill(pid, signal.SIGKILL)
             process.wait(_GRACE)
     proc.end(process)
 
 
 _GRACE = 2.0
+
+
+def innermost(pid: int) -> int:
+    """The process that a bwrap of that number runs; the number itself where nothing is below it."""
+    try:
+        below = _children(pid)
+    except OSError:
+        return pid
+    return innermost(below[0]) if below else pid
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -127,7 +127,7 @@ class Link:
     @property
     def pid(self) -> int | None:
         """QEMU's process id, where this link owns it."""
-        return self._process.pid if self._process else None
+        return confine.innermost(self._process.pid) if self._process else None
 
     def request(self, op: Op, payload: bytes = b"", *, timeout: float, stage: str) -> Reply:
         """Ask the agent; always comes back within `timeout` seconds plus some for last words.
