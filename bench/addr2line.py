@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from bench.modinfo_kmod import chosen
 from lkm import kbuild, sandbox
 from lkm import source as sources
-from lkm.kernels import store
 from lkm.kernels.kernel import Kernel
 from lkm.sandbox import Bind
 from lkm.symbolize import DebugInfo, Location, Place
@@ -164,13 +164,6 @@ def _objcopy(kernel: Kernel, path: Path, target: Path) -> None:
     words = ["objcopy", "--compress-debug-sections=zlib", f"/in/{path.name}", f"/out/{target.name}"]
     binds = [Bind(path.parent, "/in"), Bind(target.parent, "/out", writable=True)]
     subprocess.run(sandbox.argv(kernel.toolchain.root, words, binds=binds), timeout=60, check=True)
-
-
-def chosen(names: Sequence[str]) -> list[Kernel]:
-    """The kernels of these names; without names 5.10, 6.1 and the newest that is on this disk."""
-    if names:
-        return [store.get(name) for name in names]
-    return [store.get("5.10"), store.get("6.1"), store.installed()[-1]]
 
 
 def main() -> int:

@@ -18,21 +18,12 @@ import sys
 import time
 from pathlib import Path
 
+from tests.unit.no_sources import NoSources
+
 ROOT = Path(__file__).parents[1]
 LOGS = ROOT / "tests" / "data" / "logs" / "captured"
 OBJECTS = ROOT / "tests" / "data" / "symbolize"
 FIRST_LIMIT, NEXT_LIMIT = 0.15, 0.01
-
-
-class _Sources:
-    def path(self, compiled: str) -> str:
-        return compiled
-
-    def is_own(self, compiled: str) -> bool:
-        return compiled.startswith("/build/")
-
-    def excerpt(self, compiled: str, line: int) -> None:
-        return None
 
 
 def decode(series: str) -> list[float]:
@@ -47,11 +38,11 @@ def decode(series: str) -> list[float]:
     from lkm.symbolize import DebugInfo
 
     modules = [Module("crash", DebugInfo(data, "crash.ko"))]
-    trace(first, modules, _Sources())
+    trace(first, modules, NoSources())
     seconds = [time.perf_counter() - started]
     for found in others:
         started = time.perf_counter()
-        trace(found, modules, _Sources())
+        trace(found, modules, NoSources())
         seconds.append(time.perf_counter() - started)
     return seconds
 

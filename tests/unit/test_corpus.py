@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from tests.unit.no_sources import NoSources
 
 from lkm.log import parse_console, parse_kmsg
 from lkm.problems import Module, find, trace
@@ -57,19 +58,6 @@ ELSEWHERE = {"oops_init", "oops_exit", "warn", "odd_return", "overflow_stack"}
 """Other modules; a report that names no place; a recursion, which ends wherever the stack does."""
 
 
-class Sources:
-    """The files as the compiler called them."""
-
-    def path(self, compiled: str) -> str:
-        return compiled
-
-    def is_own(self, compiled: str) -> bool:
-        return compiled.startswith("/build/")
-
-    def excerpt(self, compiled: str, line: int) -> None:
-        return None
-
-
 @cache
 def info(series: str) -> DebugInfo:
     packed = (DATA / "symbolize" / series / "crash.ko.xz").read_bytes()
@@ -99,7 +87,7 @@ def test_a_real_report_is_traced_to_its_line(path: Path) -> None:
     records = parse_kmsg(raw) if path.suffix == ".kmsg" else parse_console(raw)
     # What a corrupted slab does to others is not the module's.
     reports = [problem for problem in find(records) if problem.module]
-    problems = trace(reports, [Module("crash", info(path.parent.name))], Sources())
+    problems = trace(reports, [Module("crash", info(path.parent.name))], NoSources())
     found = [(problem.function, problem.line) for problem in problems]
     expected = [(where, number(where, text, which)) for where, text, which in AT[path.stem]]
     assert found == expected
@@ -131,7 +119,7 @@ def test_a_report_of_the_debug_kernel_is_traced_to_its_line(way: str) -> None:
     packed = (DATA / "symbolize" / "debug" / "sanitize.ko.xz").read_bytes()
     module = Module("sanitize", DebugInfo(lzma.decompress(packed), "sanitize.ko"))
     records = parse_kmsg((DATA / "logs" / "debug" / f"{way}.kmsg").read_bytes())
-    problems = trace(find(records), [module], Sources())
+    problems = trace(find(records), [module], NoSources())
     (marked,) = (n for n, line in enumerate(SANITIZE, 1) if f"/* {way} here */" in line)
     assert [str(problem.kind) for problem in problems] == DEBUG[way]
     assert problems[0].function == way

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.unit.no_sources import NoSources
 
 from lkm.arch import X86_64
 from lkm.kernels.kernel import Kernel, Toolchain
@@ -46,19 +47,6 @@ def targets(home: Path) -> Targets:
     return targets_of(home / "build" / "5.10" / "crash.ko.xz", kernel())
 
 
-class Anywhere:
-    """Sources that have no files, of which those in /build are the user's."""
-
-    def path(self, compiled: str) -> str:
-        return compiled
-
-    def is_own(self, compiled: str) -> bool:
-        return compiled.startswith("/build/")
-
-    def excerpt(self, compiled: str, line: int) -> None:
-        return None
-
-
 def lines(*texts: str) -> list[Record]:
     return [Record(None, 1.0, None, 0, text) for text in texts]
 
@@ -67,7 +55,7 @@ INFO = DebugInfo(lzma.decompress(OBJECT.read_bytes()), "crash.ko")
 
 
 def traced(*texts: str, sections: dict[str, int] | None = None) -> tuple[Problem, ...]:
-    return trace(find(lines(*texts)), [Module("crash", INFO, sections or {})], Anywhere())
+    return trace(find(lines(*texts)), [Module("crash", INFO, sections or {})], NoSources())
 
 
 def oops(where: str, *frames: str) -> list[str]:
@@ -261,7 +249,7 @@ def test_a_header_of_the_kernel_is_found_where_the_kernel_is(home: Path, tmp_pat
 
 
 def test_a_module_without_debug_info_is_shown_as_the_kernel_named_it() -> None:
-    (problem,) = trace(find(lines(*oops("f+0x1/0x9 [m]", "g+0x1/0x9 [m]"))), [], Anywhere())
+    (problem,) = trace(find(lines(*oops("f+0x1/0x9 [m]", "g+0x1/0x9 [m]"))), [], NoSources())
     assert calls(problem) == []
     assert evidence(problem) == []
     assert place(problem) is None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from lkm import ko
+from lkm.closing import Closing
 from lkm.end import End
 from lkm.interpose import report as reports
 from lkm.interpose.choice import Choice, choose
@@ -36,7 +36,7 @@ class Plan:
     faults: bool = False
 
 
-class Watched:
+class Watched(Closing):
     """A machine whose next module gets stubs. `between` is called between its load and its unload,
     and says what came of it."""
 
@@ -57,15 +57,8 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._machine, name)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """The machine's own."""
         self._machine.close()
 
     @property
