@@ -26,7 +26,7 @@ from lkm.verdict import ModuleRun, Stages, Timings, Verdict, judge
 if TYPE_CHECKING:
     from lkm.preflight import Preflight, Refusal
 
-__all__ = ["Limits", "Run", "run"]
+__all__ = ["Limits", "Run", "run", "try_modules"]
 
 SCHEMA = 1
 
@@ -83,15 +83,13 @@ def run(
     limits: Limits = Limits(),
     preflight: Preflight | None = None,
     twin: Callable[[], Machine] | None = None,
+    judged: Callable[[ModuleRun], ModuleRun] = lambda run: run,
     progress: Progress = SILENT,
 ) -> Run:
     """Build `path` (a directory, a .c or a .ko), and load and unload each of its modules in a fresh machine.
 
-    `machine` makes the machine for a module of that name. `params` go to the modules that have them; `module`
-    names the one to try. `preflight` is asked before
-    anything is loaded, on a machine that is no guest. `twin` makes one more machine like those of `machine`,
-    to find out where a module was that is gone; it is asked when a problem needs it. What the module does is in
-    the Run, never an exception: UsageError, HostError and MachineError are all that is raised.
+    The rest is as for `try_modules`. What the module does is in the Run, never an exception: UsageError,
+    HostError and MachineError are all that is raised.
     """
     started = time.monotonic()
     try:
@@ -102,15 +100,42 @@ def run(
     except ExcludedError as error:
         name = module or _source_name(path)
         return Run(kernel, (ModuleRun(name, Verdict.EXCLUDED, error.reason),))
+    modules = try_modules(
+        targets, kernel, machine, params=params, module=module, limits=limits, preflight=preflight,
+        twin=twin, judged=judged,
+    )  # fmt: skip
+    return Run(kernel, modules, targets.build)
+
+
+def try_modules(
+    targets: Targets,
+    kernel: Kernel,
+    machine: MachineMaker,
+    *,
+    params: Mapping[str, str | None] | None = None,
+    module: str | None = None,
+    limits: Limits = Limits(),
+    preflight: Preflight | None = None,
+    twin: Callable[[], Machine] | None = None,
+    judged: Callable[[ModuleRun], ModuleRun] = lambda run: run,
+) -> tuple[ModuleRun, ...]:
+    """Load and unload each of the named `targets`, or the one that `module` names, in a fresh machine.
+
+    `machine` makes the machine for a module of that name. `params` go to the modules that have them.
+    `preflight` is asked before anything is loaded, on a machine that is no guest. `twin` makes one more machine
+    like those of `machine`, to find out where a module was that is gone; it is asked when a problem needs it.
+    `judged` says more of each ModuleRun, before its problems are traced to lines.
+    """
     chosen = _chosen(targets.named, module)
     arguments = assign(chosen, params or {})
     decoder = Decoder(kernel, targets)
     runs = []
     for target in chosen:
         tried = _try(target, targets, arguments[target.name], kernel, machine, limits, preflight)
+        tried = judged(tried)
         where = partial(addresses, twin, target, targets, kernel) if twin else None
         runs.append(replace(tried, problems=decoder(tried.problems, where)))
-    return Run(kernel, tuple(runs), targets.build)
+    return tuple(runs)
 
 
 def _chosen(targets: Sequence[Target], module: str | None) -> list[Target]:

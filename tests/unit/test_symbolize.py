@@ -94,6 +94,7 @@ def test_a_return_address_is_of_the_call_before_it(series: str) -> None:
 @pytest.mark.parametrize("series", SERIES)
 def test_what_is_not_there_has_no_place(series: str) -> None:
     assert info(series).places("no_such_function", 0) == ()
+    assert info(series).location("no_such_function", 0) is None
     assert info(series).places("divide", 1 << 30) == ()
     assert info(series).places("divide", 1 << 70) == ()
     assert info(series).places_at(".no_such_section", 0) == ()
@@ -123,6 +124,7 @@ def test_an_address_is_found_by_where_the_sections_are(series: str) -> None:
     assert at == (".text", function.value + 8)
     assert info(series).function_at(at) == function
     assert info(series).places_at(*at) == info(series).places("divide", 8)
+    assert info(series).location("divide", 8, function.extent) == at
     assert info(series).locate(0xFFFFFFFFC0300000, sections) is None
 
 

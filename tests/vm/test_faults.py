@@ -32,8 +32,10 @@ def test_a_planted_bug_is_found_and_not_in_its_twin(
     for module, wanted in ((name, results), (f"{name}_fixed", ["handled"] * len(results))):
         words = ["--exercise", exercise] if exercise else []
         done = lkm("faults", "--json", "--module", module, str(tmp_path), *words)
-        found = [fault["result"] for fault in json.loads(done.stdout)["faults"]]
-        assert found == wanted, done.stdout
+        faults = json.loads(done.stdout)["faults"]
+        assert [fault["result"] for fault in faults] == wanted, done.stdout
+        for problem in (each for fault in faults for each in fault["problems"]):
+            assert problem["source"]["line"] == problem["line"], problem
         assert done.returncode == (module == name)
 
 

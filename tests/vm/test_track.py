@@ -35,6 +35,8 @@ def test_what_is_not_given_back_is_named_with_its_line(lkm: Lkm, leaky: Path) ->
     assert ("double-free", line_of("} else {") + 1, twice) in found
     (memory,) = (p for p in module["problems"] if p["summary"].startswith("memory"))
     assert (memory["kind"], memory["function"]) == ("leak", "leaky_init")
+    assert all(problem["line"] == problem["source"]["line"] for problem in module["problems"])
+    assert all(problem["fault"]["places"] for problem in module["problems"])
     assert len(found) == 3
     assert module["verdict"] == "problem"
     assert done.returncode == 1

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lkm.preflight import Preflight
     from lkm.progress import Progress
     from lkm.run import Run
+    from lkm.verdict import ModuleRun
 
 _TIMEOUT = 30.0
 _SETTLE_LIMIT = 86400.0
@@ -86,7 +87,7 @@ def _on_guests(arguments: argparse.Namespace) -> int:
         make, twin = _makers(arguments, kernel, progress, kept, stack)
         # QEMU is on its way: what follows imports the rest of lkm meanwhile.
         if arguments.track:
-            outcome = _tracked(arguments, kernel, make, progress)
+            outcome = _tracked(arguments, kernel, make, progress, twin)
         else:
             outcome = _run(arguments, kernel, make, progress, twin=twin)
     return _show(arguments, outcome, kept)
@@ -97,12 +98,19 @@ def _tracked(
     kernel: Kernel,
     make: Callable[[str], Machine],
     progress: Progress,
+    twin: Callable[[], Machine] | None,
 ) -> Run:
     from lkm.interpose.track import Tracking
 
     tracking = Tracking(kernel, make, progress=progress)
-    outcome = _run(arguments, kernel, tracking.machine, progress)
-    return tracking.judged(outcome, arguments.source)
+    return _run(
+        arguments,
+        kernel,
+        tracking.machine,
+        progress,
+        twin=(lambda: tracking.twin(twin)) if twin else None,
+        judged=tracking.judged,
+    )
 
 
 def _on_host(arguments: argparse.Namespace) -> int:
@@ -126,6 +134,7 @@ def _run(
     progress: Progress,
     preflight: Preflight | None = None,
     twin: Callable[[], Machine] | None = None,
+    judged: Callable[[ModuleRun], ModuleRun] = lambda run: run,
 ) -> Run:
     from lkm.params import parse_assignments
     from lkm.run import Limits, run
@@ -139,6 +148,7 @@ def _run(
         limits=Limits(arguments.timeout, arguments.settle),
         preflight=preflight,
         twin=twin,
+        judged=judged,
         progress=progress,
     )
 

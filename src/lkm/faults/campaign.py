@@ -19,7 +19,6 @@ from lkm.faults.exercise import exercise
 from lkm.faults.fault import Fault, Result, judged
 from lkm.interpose.fallible import FALLIBLE
 from lkm.interpose.names import spoken
-from lkm.interpose.places import Places
 from lkm.interpose.report import Call, Report
 from lkm.interpose.rewrite import CallSite, call_sites
 from lkm.interpose.tracker import Tracker, tracker_for
@@ -28,9 +27,12 @@ from lkm.kernels.kernel import Kernel
 from lkm.ko import read_image
 from lkm.machine import Machine
 from lkm.paths import cache_dir
+from lkm.problems import users_place
 from lkm.progress import SILENT, Progress
-from lkm.run import Limits, run
-from lkm.targets import Target, targets_of
+from lkm.run import Limits, try_modules
+from lkm.sourcefiles import SourceFiles
+from lkm.symbolize import DebugInfo, Location
+from lkm.targets import Target, Targets, targets_of
 from lkm.verdict import ModuleRun, Verdict
 from lkm.vm.fresh import Fresh
 
@@ -44,9 +46,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Subject:
-    """The module whose calls are failed, and how it is used."""
+    """The module whose calls are failed, of `targets`, and how it is used."""
 
     target: Target
+    targets: Targets
     kernel: Kernel
     tracker: Tracker
     params: Mapping[str, str | None] = field(default_factory=dict)
@@ -54,9 +57,9 @@ class Subject:
     timeout: float = _TIMEOUT
 
     @cached_property
-    def places(self) -> Places:
+    def info(self) -> DebugInfo:
         """Where its code comes from."""
-        return Places(read_image(self.target.path), self.target.path.name)
+        return DebugInfo(read_image(self.target.path), self.target.path.name)
 
     @cached_property
     def sites(self) -> list[CallSite]:
@@ -80,7 +83,7 @@ class Subject:
         """The call in the object. One that ends its function jumps, and is found where it is the only one."""
         site = call.site
         if site.function and site.module == self.target.name:
-            where = self.places.where(site.function, site.offset or 0)
+            where = self.info.location(site.function, site.offset or 0, site.size)
             for each in self.sites:
                 if (each.section, each.returns_to) == where and not each.tail:
                     return each
@@ -90,7 +93,13 @@ class Subject:
     def place_of(self, call: Call) -> tuple[str, int] | None:
         """The file and line of a call."""
         site = self.site_of(call)
-        return self.places.at(site.section, site.offset) if site else None
+        return self.place_at(site) if site else None
+
+    def place_at(self, site: CallSite) -> tuple[str, int] | None:
+        """The file and line of a call in the object."""
+        files = SourceFiles(self.targets, self.kernel)
+        place = users_place(self.info.places_at(site.section, site.offset), files)
+        return (files.path(place.file), place.line) if place and place.file and place.line else None
 
 
 def subject_of(
@@ -104,7 +113,8 @@ def subject_of(
     progress: Progress = SILENT,
 ) -> Subject:
     """The module of `path` to try: the only one, or the one named `module`."""
-    named = targets_of(path, kernel, progress=progress).named
+    targets = targets_of(path, kernel, progress=progress)
+    named = targets.named
     wanted = module.removesuffix(".ko").replace("-", "_") if module else None
     found = [each for each in named if wanted in (None, each.name)]
     if len(found) != 1:
@@ -112,7 +122,7 @@ def subject_of(
         what = f"no module {module!r} here" if module else f"{path} has {len(named)} modules"
         raise UsageError(what, hint=f"--module takes one of: {names}")
     tracker = tracker_for(kernel, progress=progress)
-    return Subject(found[0], kernel, tracker, params or {}, command, timeout)
+    return Subject(found[0], targets, kernel, tracker, params or {}, command, timeout)
 
 
 @dataclass(frozen=True)
@@ -134,10 +144,14 @@ class Faults:
         return [self._never(site) for site in self.never]
 
     def _never(self, site: CallSite) -> dict[str, Any]:
-        places = self.subject.places
-        file, line = places.at(site.section, site.offset) or (None, None)
-        function = places.function_at(site.section, site.offset)
-        return {"call": spoken(site.function), "function": function, "file": file, "line": line}
+        file, line = self.subject.place_at(site) or (None, None)
+        function = self.subject.info.function_at(Location(site.section, site.offset))
+        return {
+            "call": spoken(site.function),
+            "function": function.name if function else None,
+            "file": file,
+            "line": line,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """The document that `lkm faults --json` prints."""
@@ -219,17 +233,17 @@ class Campaign:
         between = exercise(subject.command, subject.timeout) if subject.command else None
         watched: list[Watched] = []
 
-        def make(module: str) -> Machine:
+        def make(module: str = "") -> Machine:
             machine = self._make() if self._make else self._pool().machine()
             watched.append(Watched(machine, subject.tracker, plan, between))
-            return watched[0].as_machine
+            return watched[-1].as_machine
 
-        done = run(
-            subject.target.image, subject.kernel, make,
-            params=subject.params, limits=Limits(subject.timeout),
+        (done,) = try_modules(
+            subject.targets, subject.kernel, make,
+            params=subject.params, module=subject.target.name, limits=Limits(subject.timeout),
+            twin=None if self._make else make, judged=lambda run: watched_run(run, watched[0].report),
         )  # fmt: skip
-        report = watched[0].report
-        return watched_run(done.modules[0], report, subject.places), report
+        return done, watched[0].report
 
     def _pool(self) -> Fresh:
         """This thread's fresh machines."""

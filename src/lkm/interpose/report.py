@@ -208,5 +208,5 @@ def _problem(kind: ProblemKind, summary: str, site: Site, count: int = 1) -> Pro
     return Problem(
         kind=kind, summary=summary, function=site.function, module=site.module, file=None, line=None,
         offset=site.offset, size=site.size, address=site.address, process=None, taint="",
-        trace=(frame,), records=(0, 0), count=count,
+        trace=(frame,), records=(0, 0), count=count, fault=frame,
     )  # fmt: skip

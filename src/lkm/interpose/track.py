@@ -1,19 +1,16 @@
-"""`lkm run --track`: the machines for a run, and the run with what was seen on them."""
+"""`lkm run --track`: the machines for a run, and what was seen on them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
+from functools import cached_property
 
-from lkm.interpose.places import Places
-from lkm.interpose.tracker import tracker_for
+from lkm.interpose.tracker import Tracker, tracker_for
 from lkm.interpose.watch import Watched, watched_run
 from lkm.kernels.kernel import Kernel
-from lkm.ko import read_image
 from lkm.machine import Machine
 from lkm.progress import SILENT, Progress
-from lkm.run import Run
+from lkm.verdict import ModuleRun
 
 __all__ = ["Tracking"]
 
@@ -31,21 +28,18 @@ class Tracking:
 
     def machine(self, module: str) -> Machine:
         """A machine for the module of that name."""
-        tracker = tracker_for(self._kernel, progress=self._progress)
-        watched = self._watched[module] = Watched(self._make(module), tracker)
+        watched = self._watched[module] = Watched(self._make(module), self._tracker)
         return watched.as_machine
 
-    def judged(self, run: Run, path: str | Path) -> Run:
-        """The run of `path`, with what was not given back, and what was given back wrongly."""
-        modules = []
-        for module in run.modules:
-            seen = self._watched.get(module.name)
-            report = seen.report if seen else None
-            if report and report.problems:
-                module = watched_run(module, report, self._places(run, module.name, path))
-            modules.append(module)
-        return replace(run, modules=tuple(modules))
+    def twin(self, make: Callable[[], Machine]) -> Machine:
+        """One more machine, of `make`, on which a module with its stubs lies where it lay on the others."""
+        return Watched(make(), self._tracker).as_machine
 
-    def _places(self, run: Run, name: str, path: str | Path) -> Places:
-        built = run.build.objects[name].path if run.build else Path(path)
-        return Places(read_image(built), built.name)
+    def judged(self, run: ModuleRun) -> ModuleRun:
+        """The run with what was not given back, and what was given back wrongly."""
+        seen = self._watched.get(run.name)
+        return watched_run(run, seen.report) if seen else run
+
+    @cached_property
+    def _tracker(self) -> Tracker:
+        return tracker_for(self._kernel, progress=self._progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from lkm import ko
 from lkm.closing import Closing
@@ -17,9 +17,6 @@ from lkm.interpose.tracker import Tracker, arguments
 from lkm.log import Record
 from lkm.machine import Machine, Outcome, require_loaded
 from lkm.verdict import ModuleRun, Verdict
-
-if TYPE_CHECKING:
-    from lkm.interpose.places import Places
 
 __all__ = ["Plan", "Watched", "watched_run"]
 
@@ -106,20 +103,17 @@ class Watched(Closing):
         return reports.read(self._heard, self._choice)
 
 
-def watched_run(run: ModuleRun, report: Report, places: Places | None = None) -> ModuleRun:
-    """The run with the problems of the report, whose lines `places` knows."""
+def watched_run(run: ModuleRun, report: Report) -> ModuleRun:
+    """The run with the problems of the report."""
     if not report.problems:
         return run
-    problems = []
-    for problem in report.problems:
-        known = problem.function and problem.offset is not None and problem.module == run.name
-        place = None
-        if places and known:
-            place = places.of(problem.function or "", problem.offset or 0)
-        problems.append(replace(problem, file=place[0], line=place[1]) if place else problem)
-    everything = (*run.problems, *problems)
+    everything = (*run.problems, *report.problems)
     if run.verdict not in (Verdict.OK, Verdict.LOAD_FAILED, Verdict.UNLOAD_FAILED):
         return replace(run, problems=everything)
     return replace(
-        run, problems=everything, verdict=Verdict.PROBLEM, reason=problems[0].summary, hint=None
+        run,
+        problems=everything,
+        verdict=Verdict.PROBLEM,
+        reason=report.problems[0].summary,
+        hint=None,
     )

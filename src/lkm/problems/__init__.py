@@ -3,7 +3,7 @@
 from lkm.problems.finder import find, stack
 from lkm.problems.forms import ProblemKind
 from lkm.problems.problem import Frame, Problem, Process, Source, to_dict
-from lkm.problems.tracing import Module, needs_addresses, trace
+from lkm.problems.tracing import Module, needs_addresses, trace, users_place
 
 __all__ = [
     "Frame",
@@ -17,4 +17,5 @@ __all__ = [
     "stack",
     "to_dict",
     "trace",
+    "users_place",
 ]

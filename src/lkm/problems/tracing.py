@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lkm.symbolize import DebugInfo
     from lkm.symbolize.place import Place
 
-__all__ = ["MODULE_AREA", "Module", "Sources", "needs_addresses", "trace"]
+__all__ = ["MODULE_AREA", "Module", "Sources", "needs_addresses", "trace", "users_place"]
 
 
 class Sources(Protocol):
@@ -88,6 +88,12 @@ def trace(
     return tuple(map(tracer.problem, problems))
 
 
+def users_place(places: Sequence[Place], sources: Sources) -> Place | None:
+    """Of a frame's places the innermost that is in the user's source, and not in a header of the kernel."""
+    own = (each for each in places if each.file and sources.is_own(each.file))
+    return next(own, places[-1] if places else None)
+
+
 class _Tracer:
     """Traces problems by some modules and sources."""
 
@@ -107,7 +113,7 @@ class _Tracer:
             return replace(problem, trace=trace)
         # What the report says of its place holds while it is the place.
         file, line = (problem.file, problem.line) if fault is said else (None, None)
-        at = self._users(fault.places)
+        at = users_place(fault.places, self._sources)
         if at and at.file and file is None:
             file, line = self._sources.path(at.file), at.line
         return replace(
@@ -179,11 +185,6 @@ class _Tracer:
         """The frame where the user's code is at fault: the first in one of the modules at hand."""
         candidates = (said, *(frame for frame in frames if frame.reliable))
         return next((each for each in candidates if each and each.module in self._modules), said)
-
-    def _users(self, places: Sequence[Place]) -> Place | None:
-        """Of a frame's places the innermost that is in the user's source, and not in a header of the kernel."""
-        own = (each for each in places if each.file and self._sources.is_own(each.file))
-        return next(own, places[-1] if places else None)
 
     def _shown(self, frame: Frame) -> Frame:
         """The frame with the paths that its places have on this computer."""

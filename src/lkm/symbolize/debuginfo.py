@@ -80,13 +80,23 @@ class DebugInfo:
         The innermost inlined call first, the function itself last; empty where it is not known. A return
         address, which is the one after the call, is not `exact`.
         """
-        try:
-            found = self.functions.named(function, size)
-        except UsageError:
-            return ()
+        found = self._named(function, size)
         if found is None:
             return ()
         return self._places(address_of(found.section, found.value + offset), exact=exact)
+
+    def location(self, function: str, offset: int, size: int | None = None) -> Location | None:
+        """The section and offset of `function+offset`."""
+        found = self._named(function, size)
+        if found is None:
+            return None
+        return Location(self._elf.sections[found.section].name, found.value + offset)
+
+    def _named(self, function: str, size: int | None) -> Function | None:
+        try:
+            return self.functions.named(function, size)
+        except UsageError:
+            return None
 
     def places_at(self, section: str, offset: int, *, exact: bool = True) -> tuple[Place, ...]:
         """Where the code at an offset in a section comes from."""
