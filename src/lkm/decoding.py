@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lkm.errors import LkmError, UsageError
+from lkm.errors import UsageError
 from lkm.problems import Module, Problem, needs_addresses, trace
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lkm.kernels.kernel import Kernel
-    from lkm.machine import Machine
     from lkm.targets import Target, Targets
+    from lkm.twin import Addresses
 
-__all__ = ["Addresses", "Decoder", "addresses"]
-
-Addresses = Mapping[str, Mapping[str, int]]
-"""Modules by name, each with the addresses of its sections by name."""
+__all__ = ["Decoder"]
 
 
 class Decoder:
@@ -76,37 +73,3 @@ def _read(target: Target) -> Module | None:
         return Module(target.name, DebugInfo(read_image(target.path), target.path.name))
     except UsageError:
         return None
-
-
-def addresses(
-    make: Callable[[], Machine], target: Target, targets: Targets, kernel: Kernel
-) -> Addresses:
-    """Where a kernel puts the sections of a module and of those it needs, seen on a twin of its machine.
-
-    The twin is restored from the same snapshot and gets the same modules in the same order, and the kernel
-    places them by their sizes alone (nokaslr). The module is loaded without its init, which may fail or worse.
-    Empty where the twin does not come so far.
-    """
-    from lkm.ko import read_image
-    from lkm.symbolize.image import without_init
-    from lkm.targets import needed, needs_of
-
-    try:
-        with make() as machine:
-            machine.ping()
-            machine.load_needs(needs_of(target, targets.all, kernel))
-            machine.load(without_init(read_image(target.image), target.name))
-            names = [each.name for each in needed(target, targets.all)]
-            return {name: _sections(machine, name) for name in names}
-    except LkmError:
-        return {}
-
-
-def _sections(machine: Machine, name: str) -> dict[str, int]:
-    """What /sys/module/NAME/sections says (kernel/module/sysfs.c)."""
-    directory = f"/sys/module/{name}/sections"
-    try:
-        files = [entry for _, entry in machine.list_dir(directory)]
-        return {file: int(machine.read(f"{directory}/{file}"), 16) for file in files}
-    except (OSError, ValueError):
-        return {}

@@ -34,6 +34,7 @@ __all__ = [
     "Taint",
     "parse_modules",
     "require_loaded",
+    "sections",
     "taint_letters",
 ]
 
@@ -296,3 +297,16 @@ def taint_letters(number: int) -> str:
     """The letters of a value of /proc/sys/kernel/tainted, `?` for a bit that is not known here."""
     bits = (bit for bit in range(number.bit_length()) if number >> bit & 1)
     return "".join(_TAINTS[bit] if bit < len(_TAINTS) else "?" for bit in bits)
+
+
+def sections(machine: Machine, name: str) -> dict[str, int]:
+    """Where a loaded module's sections are, by /sys/module/NAME/sections (kernel/module/sysfs.c).
+
+    Empty where the kernel does not tell; an address is 0 for who may not see it (kernel.kptr_restrict).
+    """
+    directory = f"/sys/module/{name}/sections"
+    try:
+        files = [entry for _, entry in machine.list_dir(directory)]
+        return {file: int(machine.read(f"{directory}/{file}"), 16) for file in files}
+    except (OSError, ValueError):
+        return {}

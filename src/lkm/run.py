@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lkm import kbuild, ktap, remains
-from lkm.decoding import Decoder, addresses
+from lkm.decoding import Decoder
 from lkm.end import End
 from lkm.errors import BuildError, ExcludedError, UsageError
 from lkm.kernels.kernel import Kernel
@@ -25,12 +25,15 @@ from lkm.verdict import ModuleRun, Stages, Timings, Verdict, judge
 
 if TYPE_CHECKING:
     from lkm.preflight import Preflight, Refusal
+    from lkm.twin import Addresses
 
-__all__ = ["Limits", "Run", "run", "try_modules"]
+__all__ = ["Limits", "Run", "Where", "run", "try_modules", "twins"]
 
 SCHEMA = 1
 
 MachineMaker = Callable[[str], Machine]
+Where = Callable[["Target", "Targets"], "Addresses"]
+"""Where a module that was tried, and those it needs of its own path, lay in the kernel's memory."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def run(
     module: str | None = None,
     limits: Limits = Limits(),
     preflight: Preflight | None = None,
-    twin: Callable[[], Machine] | None = None,
+    where: Where | None = None,
     judged: Callable[[ModuleRun], ModuleRun] = lambda run: run,
     progress: Progress = SILENT,
 ) -> Run:
@@ -102,7 +105,7 @@ def run(
         return Run(kernel, (ModuleRun(name, Verdict.EXCLUDED, error.reason),))
     modules = try_modules(
         targets, kernel, machine, params=params, module=module, limits=limits, preflight=preflight,
-        twin=twin, judged=judged,
+        where=where, judged=judged,
     )  # fmt: skip
     return Run(kernel, modules, targets.build)
 
@@ -116,15 +119,15 @@ def try_modules(
     module: str | None = None,
     limits: Limits = Limits(),
     preflight: Preflight | None = None,
-    twin: Callable[[], Machine] | None = None,
+    where: Where | None = None,
     judged: Callable[[ModuleRun], ModuleRun] = lambda run: run,
 ) -> tuple[ModuleRun, ...]:
     """Load and unload each of the named `targets`, or the one that `module` names, in a fresh machine.
 
     `machine` makes the machine for a module of that name. `params` go to the modules that have them.
-    `preflight` is asked before anything is loaded, on a machine that is no guest. `twin` makes one more machine
-    like those of `machine`, to find out where a module was that is gone; it is asked when a problem needs it.
-    `judged` says more of each ModuleRun, before its problems are traced to lines.
+    `preflight` is asked before anything is loaded, on a machine that is no guest. `where` says where a module
+    was that is gone, as `twins` does; it is asked when a problem needs it. `judged` says more of each
+    ModuleRun, before its problems are traced to lines.
     """
     chosen = _chosen(targets.named, module)
     arguments = assign(chosen, params or {})
@@ -133,9 +136,20 @@ def try_modules(
     for target in chosen:
         tried = _try(target, targets, arguments[target.name], kernel, machine, limits, preflight)
         tried = judged(tried)
-        where = partial(addresses, twin, target, targets, kernel) if twin else None
-        runs.append(replace(tried, problems=decoder(tried.problems, where)))
+        known = partial(where, target, targets) if where else None
+        runs.append(replace(tried, problems=decoder(tried.problems, known)))
     return tuple(runs)
+
+
+def twins(make: Callable[[], Machine], kernel: Kernel) -> Where:
+    """Finds out on one more machine, which `make` makes, like those on which the modules were tried."""
+
+    def where(target: Target, targets: Targets) -> Addresses:
+        from lkm.twin import addresses
+
+        return addresses(make, [needs_of(target, targets.all, kernel), target])
+
+    return where
 
 
 def _chosen(targets: Sequence[Target], module: str | None) -> list[Target]:

@@ -30,7 +30,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "check": ("loadcheck",),
     "signing": ("signing",),
     "run": (
-        "decoding", "prediction", "preflight", "remains", "run", "sourcefiles", "targets", "unfreed",
+        "decoding", "prediction", "preflight", "remains", "run", "sourcefiles", "targets", "twin", "unfreed",
         "verbs", "verdict",
     ),
     "matrix": ("matrix",),

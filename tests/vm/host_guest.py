@@ -35,8 +35,8 @@ SOURCES = (
     *(
         ROOT / f"tests/data/modules/{name}.c"
         for name in (
-            "enodev", "flood", "hang_exit", "needs_dep", "noexit", "nonewline", "oops_exit", "oops_init",
-            "sleeper", "warn",
+            "enodev", "flood", "hang_exit", "late", "needs_dep", "noexit", "nonewline", "oops_exit",
+            "oops_init", "sleeper", "warn",
         )
     ),
 )  # fmt: skip

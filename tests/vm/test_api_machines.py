@@ -308,3 +308,46 @@ static int __init spin_init(void)
 module_init(spin_init);
 MODULE_LICENSE("GPL");
 """
+
+
+LATE = ROOT / "tests" / "data" / "modules" / "late.c"
+
+
+def freed_code(vm: lkm.VM) -> lkm.Problem:
+    """The first problem that the kernel reports within two seconds of the guest's time."""
+    vm.run(["sleep", "2"])
+    return vm.problems[0]
+
+
+def test_code_that_is_gone_gets_its_name_whatever_was_loaded_and_unloaded_before(
+    kernel: lkm.Kernel,
+) -> None:
+    with kernel.machine() as vm:
+        with vm.insmod(EXAMPLES / "hello"):
+            pass
+        vm.insmod(EXAMPLES / "params")
+        with pytest.raises(lkm.LoadError, match="ENODEV"):
+            vm.insmod(LATE, result=-19)
+        vm.insmod(LATE, what="kthread", ms=700)
+        with vm.fork() as other:
+            for each in (vm, other):
+                each.rmmod("late")
+                problem = freed_code(each)
+                assert problem.function == "late_kthread", problem
+                assert problem.source
+                assert problem.source.lines[2].strip() == "fired++;"
+
+
+def test_where_a_module_was_that_moved_unseen_nothing_is_told(
+    kernel: lkm.Kernel, tmp_path: Path
+) -> None:
+    with kernel.machine() as vm:
+        hello = lkm.build(EXAMPLES / "hello", kernel)["hello"]
+        vm.put(hello.path, "/hello.ko")
+        vm.run(["busybox", "insmod", "/hello.ko"]).check()
+        vm.insmod(LATE, what="kthread", ms=700)
+        vm.insmod(EXAMPLES / "params")
+        vm.rmmod("late")
+        problem = freed_code(vm)
+        assert problem.address
+        assert problem.function is None

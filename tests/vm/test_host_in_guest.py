@@ -178,6 +178,19 @@ def test_a_module_that_goes_wrong_gets_its_verdict_and_what_is_left_is_said(
     assert ("its kernel oopsed (taint D): save your work, then sudo reboot" in errors(done)) is died
 
 
+def test_what_runs_in_freed_memory_gets_the_name_of_the_function_that_it_was(
+    computer: Machine,
+) -> None:
+    words = ("what=kthread", "ms=500")
+    done = lkm(computer, "run", "--host", "--json", "--settle", "2", ko("late"), *words)
+    (problem, *_) = only(done)["problems"]
+    assert (problem["kind"], problem["function"], problem["module"]) == (
+        "oops",
+        "late_kthread",
+        "late",
+    )
+
+
 @pytest.mark.parametrize(("name", "verb"), [("sleeper", "init"), ("hang_exit", "exit")])
 def test_a_module_that_hangs_does_not_hang_lkm(computer: Machine, name: str, verb: str) -> None:
     done = lkm(computer, "run", "--host", "--json", "--timeout", "3", ko(name))

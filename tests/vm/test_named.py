@@ -153,6 +153,13 @@ def test_run_can_keep_its_machine(lkm: Any) -> None:
     assert "hello: exit" in lkm("dmesg").stdout
 
 
+def test_what_runs_in_freed_memory_of_a_kept_machine_gets_its_name(lkm: Any) -> None:
+    late = Path(__file__).parents[1] / "data" / "modules" / "late.c"
+    words = ["what=kthread", "ms=100", "--keep", "--settle", "0.5", "--json"]
+    (module,) = json.loads(lkm("run", str(late), *words).stdout)["modules"]
+    assert module["problems"][0]["function"] == "late_kthread"
+
+
 def test_the_shell_has_a_terminal_of_its_own(lkm: Any, machine: str) -> None:
     pid, master = pty.fork()
     if pid == 0:

@@ -210,16 +210,17 @@ def test_insmod_takes_what_is_loaded_for_granted(lkm: Any, tmp_path: Path, machi
 
 
 @pytest.mark.parametrize(
-    ("what", "function", "text"),
+    ("words", "function", "text"),
     [
-        ("kthread", "late_kthread", "fired++;"),
-        ("timer", "__run_timers", "static DEFINE_TIMER(timer, late_timer);"),
+        (["what=kthread"], "late_kthread", "fired++;"),
+        (["what=kthread", "result=-19"], "late_kthread", "fired++;"),
+        (["what=timer"], "__run_timers", "static DEFINE_TIMER(timer, late_timer);"),
     ],
 )
 def test_what_runs_in_freed_memory_is_traced_to_what_it_was(
-    lkm: Any, what: str, function: str, text: str
+    lkm: Any, words: list[str], function: str, text: str
 ) -> None:
-    module = verdict(lkm, MODULES / "late.c", f"what={what}", "ms=500")
+    module = verdict(lkm, MODULES / "late.c", *words, "ms=500")
     (problem, *_) = module["problems"]
     assert (problem["kind"], problem["module"], problem["function"]) == ("oops", "late", function)
     source = problem["source"]

@@ -11,7 +11,7 @@ from lkm.api.log import Log
 from lkm.errors import LkmError, UnloadError, UsageError
 from lkm.ko import KernelObject
 from lkm.params import as_text
-from lkm.verbs import read_parameters, rmmod, write_parameter
+from lkm.verbs import read_parameters, write_parameter
 
 if TYPE_CHECKING:
     from lkm.api.vm import VM
@@ -73,8 +73,7 @@ class Module:
 
     def rmmod(self) -> None:
         """Unload it. Raises UnloadError that says who holds it, KernelProblem."""
-        with self._vm.lock:
-            rmmod(self._vm.machine, self.name, decode=self._vm.decoder)
+        self._vm.rmmod(self.name)
         self._loaded = False
         self.log.end()
 

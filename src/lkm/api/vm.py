@@ -7,9 +7,11 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from lkm.api.history import History
 from lkm.api.log import Log
 from lkm.api.module import Module
 from lkm.api.objects import ModuleObject, build
@@ -40,7 +42,8 @@ class VM(Closing):
 
     `log` is all that its kernel has printed since it was restored. `timeout` is in seconds, for each thing
     that is asked of it. A closed machine, and one whose kernel has died, answers with StateError. `link` is to
-    a guest that is being restored from `frozen` already.
+    a guest that is being restored from `frozen` already; `parent` is the history of the machine that this is
+    a copy of.
     """
 
     def __init__(
@@ -51,20 +54,18 @@ class VM(Closing):
         timeout: float | None = None,
         records: Sequence[Record] = (),
         link: Link | None = None,
-        decoder: Decoder | None = None,
+        parent: History | None = None,
     ) -> None:
         self.kernel = kernel
-        self.decoder = decoder or Decoder(kernel.facts)
         self.lock = threading.RLock()
         self._frozen = frozen
-        self.machine = Machine(
-            link or snapshot.restore(frozen),
-            release=kernel.release,
-            timeout=timeout or _TIMEOUT,
-            restored_from=None if frozen.fds else frozen.path,
-            settle=settle_time(frozen.config),
-        )
-        self.machine.decode = self.decoder
+        self.machine = _machine(frozen, kernel.release, timeout or _TIMEOUT, link)
+        if parent:
+            self.history = History(parent.decoder, self.machine, parent.twin, parent.steps)
+        else:
+            twin = partial(_machine, frozen, kernel.release, _TIMEOUT)
+            self.history = History(Decoder(kernel.facts), self.machine, twin)
+        self.machine.decode = self.history.decode
         try:
             self.machine.ping()
             self.machine.kernel_log.records.extend(records)
@@ -120,8 +121,9 @@ class VM(Closing):
                 loaded = {each.name for each in self.modules()}
                 needs = needs_of(target, chosen.targets.all, self.kernel.facts, loaded=loaded)
                 self.machine.load_needs(needs)
-            self.decoder.add(chosen.targets)
-            insmod(self.machine, target, words, decode=self.decoder)
+                self.history.needed(needs)
+            with self.history.loading(target, chosen.targets):
+                insmod(self.machine, target, words, decode=self.history.decode)
         return Module(self, target.object, target.name, log)
 
     def modprobe(self, name: str, /, **params: Value) -> Module:
@@ -137,8 +139,8 @@ class VM(Closing):
         """Unload a module by its name. Raises UnloadError that says who holds it, KernelProblem."""
         from lkm.verbs import rmmod
 
-        with self.lock:
-            rmmod(self.machine, name, decode=self.decoder)
+        with self.lock, self.history.unloading(name):
+            rmmod(self.machine, name, decode=self.history.decode)
 
     def modules(self) -> list[LoadedModule]:
         """What is loaded, the newest first, as lsmod has it."""
@@ -149,7 +151,7 @@ class VM(Closing):
         """The problems that the kernel has reported since the machine was restored, traced to lines."""
         from lkm.problems import find
 
-        return list(self.decoder(find(list(self.log))))
+        return self.history.decode(find(list(self.log)))
 
     # -- files and programs
 
@@ -263,7 +265,7 @@ class VM(Closing):
         with self.lock:
             records = list(self.log)
             frozen = freeze(self.machine.link, self._frozen.config, self.kernel.release)
-        return Snapshot(self.kernel, frozen, records, self.machine.timeout, self.decoder)
+        return Snapshot(self.kernel, frozen, records, self.machine.timeout, self.history)
 
     def fork(self) -> VM:
         """An independent machine in the same state as this one."""
@@ -281,6 +283,16 @@ class VM(Closing):
         )
 
 
+def _machine(frozen: Frozen, release: str, timeout: float, link: Link | None = None) -> Machine:
+    return Machine(
+        link or snapshot.restore(frozen),
+        release=release,
+        timeout=timeout,
+        restored_from=None if frozen.fds else frozen.path,
+        settle=settle_time(frozen.config),
+    )
+
+
 class Snapshot(Closing):
     """A frozen machine. Its files have no names, and go when it is closed or this process ends."""
 
@@ -290,10 +302,10 @@ class Snapshot(Closing):
         frozen: Frozen,
         records: Sequence[Record],
         timeout: float,
-        decoder: Decoder,
+        history: History,
     ) -> None:
         self.kernel = kernel
-        self._decoder = decoder
+        self._history = history
         self.frozen = frozen
         self._records = tuple(records)
         self._timeout = timeout
@@ -310,7 +322,7 @@ class Snapshot(Closing):
             self.frozen,
             timeout=self._timeout,
             records=self._records,
-            decoder=self._decoder,
+            parent=self._history,
         )
 
     def close(self) -> None:

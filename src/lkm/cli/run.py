@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from lkm.machine import Machine
     from lkm.preflight import Preflight
     from lkm.progress import Progress
-    from lkm.run import Run
+    from lkm.run import Run, Where
+    from lkm.targets import Target, Targets
+    from lkm.twin import Addresses
     from lkm.verdict import ModuleRun
 
 _TIMEOUT = 30.0
@@ -89,7 +91,7 @@ def _on_guests(arguments: argparse.Namespace) -> int:
         if arguments.track:
             outcome = _tracked(arguments, kernel, make, progress, twin)
         else:
-            outcome = _run(arguments, kernel, make, progress, twin=twin)
+            outcome = _run(arguments, kernel, make, progress, where=_where(kernel, twin))
     return _show(arguments, outcome, kept)
 
 
@@ -98,7 +100,7 @@ def _tracked(
     kernel: Kernel,
     make: Callable[[str], Machine],
     progress: Progress,
-    twin: Callable[[], Machine] | None,
+    twin: Callable[[], Machine],
 ) -> Run:
     from lkm.interpose.track import Tracking
 
@@ -108,7 +110,7 @@ def _tracked(
         kernel,
         tracking.machine,
         progress,
-        twin=(lambda: tracking.twin(twin)) if twin else None,
+        where=_where(kernel, tracking.twin(twin)),
         judged=tracking.judged,
     )
 
@@ -121,9 +123,16 @@ def _on_host(arguments: argparse.Namespace) -> int:
         with working(quiet=arguments.json) as progress:
             kernel = kernel_for(arguments.source, progress)
             preflight = preflight_for(kernel)
-            outcome = _run(
-                arguments, kernel, lambda module: HostMachine(tidy=True), progress, preflight
-            )
+            machines: list[HostMachine] = []
+
+            def make(module: str) -> Machine:
+                machines.append(HostMachine(tidy=True))
+                return machines[-1]
+
+            def where(target: Target, targets: Targets) -> Addresses:
+                return machines[-1].sections
+
+            outcome = _run(arguments, kernel, make, progress, preflight, where)
         return _show(arguments, outcome)
 
 
@@ -133,7 +142,7 @@ def _run(
     make: Callable[[str], Machine],
     progress: Progress,
     preflight: Preflight | None = None,
-    twin: Callable[[], Machine] | None = None,
+    where: Where | None = None,
     judged: Callable[[ModuleRun], ModuleRun] = lambda run: run,
 ) -> Run:
     from lkm.params import parse_assignments
@@ -147,10 +156,16 @@ def _run(
         module=arguments.module,
         limits=Limits(arguments.timeout, arguments.settle),
         preflight=preflight,
-        twin=twin,
+        where=where,
         judged=judged,
         progress=progress,
     )
+
+
+def _where(kernel: Kernel, twin: Callable[[], Machine]) -> Where:
+    from lkm.run import twins
+
+    return twins(twin, kernel)
 
 
 def _show(arguments: argparse.Namespace, outcome: Run, kept: Sequence[str] = ()) -> int:
@@ -174,16 +189,17 @@ def _makers(
     progress: Progress,
     kept: list[str],
     stack: contextlib.ExitStack,
-) -> tuple[Callable[[str], Machine], Callable[[], Machine] | None]:
+) -> tuple[Callable[[str], Machine], Callable[[], Machine]]:
     """What makes a module's machine, and what makes another like it."""
-    if not arguments.keep:
-        from lkm.vm.fresh import Fresh
+    from lkm.vm.fresh import Fresh
 
+    if not arguments.keep:
         fresh = stack.enter_context(Fresh(kernel, progress=progress))
         return lambda module: fresh.machine(), fresh.machine
 
     from lkm.cli.up import raise_machine
     from lkm.vm.attach import attach
+    from lkm.vm.qemu import Clock
 
     def make(module: str) -> Machine:
         name = f"{module}-{time.strftime('%H%M%S')}"
@@ -191,4 +207,8 @@ def _makers(
         kept.append(machine.name)
         return attach(machine)
 
-    return make, None
+    def twin() -> Machine:
+        again = Fresh(kernel, clock=Clock.REAL, progress=progress)
+        return stack.enter_context(again).machine()
+
+    return make, twin

@@ -29,7 +29,7 @@ from lkm.machine import Machine
 from lkm.paths import cache_dir
 from lkm.problems import users_place
 from lkm.progress import SILENT, Progress
-from lkm.run import Limits, try_modules
+from lkm.run import Limits, try_modules, twins
 from lkm.sourcefiles import SourceFiles
 from lkm.symbolize import DebugInfo, Location
 from lkm.targets import Target, Targets, targets_of
@@ -241,7 +241,8 @@ class Campaign:
         (done,) = try_modules(
             subject.targets, subject.kernel, make,
             params=subject.params, module=subject.target.name, limits=Limits(subject.timeout),
-            twin=None if self._make else make, judged=lambda run: watched_run(run, watched[0].report),
+            where=None if self._make else twins(make, subject.kernel),
+            judged=lambda run: watched_run(run, watched[0].report),
         )  # fmt: skip
         return done, watched[0].report
 

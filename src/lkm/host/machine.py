@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from stat import S_IMODE, filemode
 
-from lkm import proc
+from lkm import ko, proc
 from lkm.closing import Closing
 from lkm.end import End
 from lkm.errors import HostError, StateError
@@ -27,6 +27,7 @@ from lkm.machine import (
     Taint,
     parse_modules,
     require_loaded,
+    sections,
     taint_letters,
 )
 
@@ -36,6 +37,7 @@ __all__ = ["HostMachine"]
 class HostMachine(Closing):
     """This computer's own kernel, by the contract of `lkm.machine.Machine`. What is loaded stays loaded.
 
+    `sections` are where the modules lay that it has loaded, by their names: one that is gone cannot be asked.
     With `tidy`, what `load_needs` loaded and the kernel does not own is unloaded by `close`. Raises HostError
     where the kernel has no modules. A load or unload raises HostError without CAP_SYS_MODULE, and where one
     hung before, StateError.
@@ -52,6 +54,7 @@ class HostMachine(Closing):
         self._state = MachineState.RUNNING
         self._kmsg: Kmsg | None = None
         self._needed: list[str] = []
+        self.sections: dict[str, dict[str, int]] = {}
         self._taint = _taint()
 
     @property
@@ -78,8 +81,6 @@ class HostMachine(Closing):
         The kernel's own are modprobe's (kmod), so that modprobe.d(5) holds. Raises HostError when one is
         refused.
         """
-        from lkm import ko
-
         if needs.own:
             self._modprobe([path.name.partition(".ko")[0] for path in needs.own])
         for path in needs.others:
@@ -94,7 +95,11 @@ class HostMachine(Closing):
         limit = timeout or self.timeout
         words = os.fsencode(arguments)
         called = call.load(image, words, timeout=limit, log=log.fileno(), on_log=log.collect)
-        return self._outcome(called, log)
+        outcome = self._outcome(called, log)
+        if outcome.end is End.DONE and not outcome.errno:
+            name = ko.parse(image, "the module").name
+            self.sections[name] = sections(self, name)
+        return outcome
 
     def unload(self, name: str, *, timeout: float | None = None) -> Outcome:
         """delete_module(2), whatever comes of it."""

@@ -31,9 +31,9 @@ class Tracking:
         watched = self._watched[module] = Watched(self._make(module), self._tracker)
         return watched.as_machine
 
-    def twin(self, make: Callable[[], Machine]) -> Machine:
-        """One more machine, of `make`, on which a module with its stubs lies where it lay on the others."""
-        return Watched(make(), self._tracker).as_machine
+    def twin(self, make: Callable[[], Machine]) -> Callable[[], Machine]:
+        """Makes, of what `make` makes, a machine on which a module gets its stubs, as on the others."""
+        return lambda: Watched(make(), self._tracker).as_machine
 
     def judged(self, run: ModuleRun) -> ModuleRun:
         """The run with what was not given back, and what was given back wrongly."""

@@ -103,15 +103,22 @@ def _another_lkm(cell: Cell) -> HostError:
 
 
 def _loaded(path: Path, kernel: Kernel, params: Mapping[str, str | None], timeout: float) -> Run:
-    from lkm.run import Limits, run
+    from lkm.run import Limits, run, twins
     from lkm.vm.fresh import Fresh
 
     with ExitStack() as stack:
         # Not ahead of the build, as `lkm run` does it: here every core has something to do.
-        def machine(_module: str) -> Machine:
+        def machine(_module: str = "") -> Machine:
             return stack.enter_context(Fresh(kernel)).machine()
 
-        return run(path, kernel, machine, params=params, limits=Limits(timeout))
+        return run(
+            path,
+            kernel,
+            machine,
+            params=params,
+            limits=Limits(timeout),
+            where=twins(machine, kernel),
+        )
 
 
 def _told(blank: CellResult, outcome: Run, path: Path, kernel: Kernel) -> CellResult:

@@ -1,20 +1,24 @@
-"""A kernel object without its init function, to see where a kernel would put it. Pure."""
+"""A kernel object without its functions, to see where a kernel would put it. Pure."""
 
 from __future__ import annotations
 
 from lkm.ko.elf import SHT_RELA, read_elf
 from lkm.ko.object import THIS_MODULE
 
-__all__ = ["without_init"]
+__all__ = ["inert"]
 
 _NONE = bytes(8)
 """r_info of a relocation that does nothing: R_X86_64_NONE, R_AARCH64_NONE and R_RISCV_NONE are all 0."""
 
 
-def without_init(data: bytes, name: str) -> bytes:
-    """The object with a NULL where its struct module points to init: sizes and layout are the same.
+_CALLED = ("init_module", "cleanup_module")
 
-    The kernel then calls nothing (do_init_module() of kernel/module/main.c asks `mod->init != NULL`).
+
+def inert(data: bytes, name: str) -> bytes:
+    """The object with NULLs where its struct module points to init and exit: sizes and layout are the same.
+
+    The kernel then calls nothing, and can unload it: do_init_module() asks `mod->init != NULL`, delete_module()
+    takes a module with neither (kernel/module/main.c).
     Raises UsageError for data that is no object.
     """
     elf = read_elf(data, name)
@@ -26,6 +30,6 @@ def without_init(data: bytes, name: str) -> bytes:
         for at in range(table.offset, table.offset + table.size // 24 * 24, 24):
             number = int.from_bytes(data[at + 8 : at + 16], "little" if elf.order == "<" else "big")
             symbols = elf.symbols
-            if number >> 32 < len(symbols) and symbols[number >> 32].name == "init_module":
+            if number >> 32 < len(symbols) and symbols[number >> 32].name in _CALLED:
                 changed[at + 8 : at + 16] = _NONE
     return bytes(changed)

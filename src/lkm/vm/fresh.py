@@ -12,6 +12,7 @@ from lkm.closing import Closing
 from lkm.kernels.kernel import Kernel
 from lkm.progress import SILENT, Progress
 from lkm.vm import accel, snapshot
+from lkm.vm.qemu import Clock
 
 if TYPE_CHECKING:
     from lkm.vm.link import Link
@@ -24,10 +25,12 @@ __all__ = ["Fresh"]
 class Fresh(Closing):
     """Makes machines that nobody has used. Ends the one that waits when it is closed."""
 
-    def __init__(self, kernel: Kernel, *, progress: Progress = SILENT) -> None:
+    def __init__(
+        self, kernel: Kernel, *, clock: Clock = Clock.VIRTUAL, progress: Progress = SILENT
+    ) -> None:
         self._kernel = kernel
         self._progress = progress
-        self._config = accel.machine_config(kernel, progress=progress)
+        self._config = accel.machine_config(kernel, clock=clock, progress=progress)
         self._waiting: tuple[Link, Snapshot] | None = None
         if found := snapshot.find(kernel, self._config):
             self._waiting = snapshot.restore(found), found

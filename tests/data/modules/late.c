@@ -3,7 +3,7 @@
  * late - goes wrong some time after its load or its unload
  *
  * `what` names what is started by init and, but for `oops_later`, forgotten by
- * exit; `ms` is how often it fires.
+ * exit; `ms` is how often it fires; `result` is what init returns.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -30,6 +30,10 @@ MODULE_PARM_DESC(what, "what is forgotten: timer, work, kthread, oops_later, not
 static unsigned int ms = 500;
 module_param(ms, uint, 0);
 MODULE_PARM_DESC(ms, "milliseconds between two times that it fires");
+
+static int result;
+module_param(result, int, 0);
+MODULE_PARM_DESC(result, "what init returns");
 
 static volatile int fired;
 
@@ -73,9 +77,10 @@ static int __init late_init(void)
 		schedule_delayed_work(&work, after);
 	else if (!strcmp(what, "oops_later"))
 		schedule_delayed_work(&oops, after);
-	else if (!strcmp(what, "kthread"))
-		return PTR_ERR_OR_ZERO(kthread_run(late_kthread, NULL, "late_kthread"));
-	return 0;
+	else if (!strcmp(what, "kthread") &&
+		 IS_ERR(kthread_run(late_kthread, NULL, "late_kthread")))
+		return -ENOMEM;
+	return result;
 }
 
 static void __exit late_exit(void)

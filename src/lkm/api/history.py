@@ -1,0 +1,89 @@
+"""What was done with modules on a machine, by which the problems of those that are gone are traced."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lkm.decoding import Decoder
+from lkm.errors import LkmError, LoadError, UnloadError
+
+if TYPE_CHECKING:
+    from lkm.machine import Needs
+    from lkm.problems import Problem
+    from lkm.targets import Target, Targets
+    from lkm.twin import Addresses, Step
+    from lkm.vm.machine import Machine
+
+__all__ = ["History"]
+
+
+class History:
+    """The modules of one machine, from the frozen one that it began as; `twin` restores that again.
+
+    What a test does by programs of the guest is not seen here; where that moved a module, nothing is told.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        machine: Machine,
+        twin: Callable[[], Machine],
+        steps: Sequence[Step] = (),
+    ) -> None:
+        self.decoder = decoder
+        self.twin = twin
+        self._machine = machine
+        self._steps = list(steps)
+        self._known: tuple[int, Addresses] = 0, {}
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What was done, in its order."""
+        return tuple(self._steps)
+
+    def decode(self, problems: Sequence[Problem]) -> list[Problem]:
+        """The problems, traced to lines of source as far as that goes."""
+        return list(self.decoder(problems, self._addresses))
+
+    def needed(self, needs: Needs) -> None:
+        """These have been loaded."""
+        self._steps.append(needs)
+
+    @contextlib.contextmanager
+    def loading(self, target: Target, targets: Targets) -> Iterator[None]:
+        """Around the load of a module."""
+        self.decoder.add(targets)
+        self._steps.append(target)
+        try:
+            yield
+        except LoadError as error:
+            if error.errno != errno.EEXIST:
+                self._steps.append(target.name)
+            raise
+
+    @contextlib.contextmanager
+    def unloading(self, name: str) -> Iterator[None]:
+        """Around the unload of a module."""
+        gone = Path(name).name.partition(".ko")[0].replace("-", "_")
+        try:
+            yield
+        except UnloadError:
+            raise
+        except LkmError:
+            self._steps.append(gone)
+            raise
+        self._steps.append(gone)
+
+    def _addresses(self) -> Addresses:
+        from lkm.twin import addresses, loaded_at
+
+        if self._known[0] != len(self._steps):
+            seen: dict[str, int] = {}
+            with contextlib.suppress(LkmError, OSError):
+                seen = loaded_at(self._machine)
+            self._known = len(self._steps), addresses(self.twin, self._steps, seen)
+        return self._known[1]
