@@ -1,133 +1,124 @@
-"""What a matrix costs: CPU a cell, an unchanged one, and what a second worker brings, local and through Dask.
+"""What a matrix costs: CPU a cell, an unchanged one, what a second worker brings, and what Dask adds.
 
-    python -m bench.matrix [--kernels LIST] [--dask]
+    python -m bench.matrix [--kernels LIST] [--no-dask] [--json FILE]
 
-CPU is the whole computer's, from /proc/stat, so nothing else may run. Kernels have to be on this disk. Each
-part changes the sources' content, so that make runs; frozen machines are made before anything is timed.
+Samples on the kernels of LIST, which have to be on this disk. Each part changes the sources' content, so that
+make runs; frozen machines are made before anything is timed. CPU is counted by `bench.cpu`, so other people's
+processes are not in it, but they make wall times and their ratios worthless. About three minutes on two cores.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import json
 import os
-import shutil
-import subprocess
+import platform
 import sys
 import tempfile
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from lkm.matrix.executor import Local, Workers
-from lkm.matrix.plan import Plan, kernels_of, sources_of
-from lkm.matrix.runner import Runner
+from bench import matrix_parts as parts
+from bench.cpu import Spent, spent
+from lkm.matrix.plan import kernels_of
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-SAMPLES = ("hello", "mulfile", "getargs", "params")
-TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def busy() -> float:
-    """Seconds of CPU that this computer has spent since it booted (proc_stat(5): user, nice, system)."""
-    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    return sum(map(int, fields[:3])) / TICKS
+LKM = [sys.executable, "-m", "lkm", "matrix"]
 
 
-def fresh(directory: Path) -> list[str]:
-    """Copies of the samples whose content nobody has built."""
-    made = directory / uuid.uuid4().hex
-    for name in SAMPLES:
-        shutil.copytree(
-            EXAMPLES / name, made / name, ignore=shutil.ignore_patterns("build", "test_*")
+class Bench:
+    """Everything that is measured, on the same kernels."""
+
+    def __init__(self, kernels: tuple[str, ...], directory: Path) -> None:
+        self.kernels = kernels
+        self.directory = directory
+        self.rows: dict[str, float] = {}
+
+    def put(self, what: str, figure: float, unit: str) -> None:
+        """One figure, told at once."""
+        self.rows[what] = round(figure, 4)
+        print(f"{what.replace('_', ' '):>42}  {figure:8.3f} {unit}", flush=True)
+
+    def part(self, name: str, *words: str) -> tuple[Spent, dict[str, Any]]:
+        """A part in a process of its own, what that cost, and what it says of itself."""
+        argv = [sys.executable, "-m", "bench.matrix_parts", name, ",".join(self.kernels), *words]
+        cost = spent(argv)
+        return cost, json.loads(cost.output.splitlines()[-1])
+
+    def local(self) -> None:
+        """One worker and two, from the source; then with all built; then unchanged."""
+        self.part("cells", "2", "no", *parts.fresh(self.directory)[:1])
+        sets = [parts.fresh(self.directory) for _ in range(2)]
+        (_, alone), (both, told) = (
+            self.part("cells", str(n + 1), "no", *sets[n]) for n in range(2)
         )
-        (made / name / "Makefile").open("a").write(f"# {made.name}\n")
-    return [str(made / name) for name in SAMPLES]
+        self.put("efficiency_of_two_workers", alone["wall"] / told["wall"] / 2, "of 1")
+        self.put(
+            "what_two_busy_loops_reach", parts.limit(), "of 1, the most that this computer gives"
+        )
+        self.put("cpu_a_cell", both.cpu / told["cells"], f"s, {told['cells']} cells, all counted")
+        built, told = self.part("cells", "2", "again", *sets[1])
+        self.put(
+            "cpu_a_cell_without_compiler", built.cpu / told["cells"], "s, the source built before"
+        )
+        self.put("cpu_of_a_guest", built.guests / told["cells"], "s of these")
+        self.put("seconds_a_cell", alone["wall"] / told["cells"], "s of wall time, one worker")
+        listed = ",".join(self.kernels)
+        kept = spent([*LKM, "--kernels", listed, *sets[0], *sets[1]])
+        self.put("unchanged", kept.wall, f"s, {2 * told['cells']} cells, whole process")
+        ends = spent([*LKM, "--kernels", "oldest,newest", parts.fresh(self.directory)[0]])
+        self.put("oldest_and_newest", ends.wall, "s, hello, whole process")
+
+    def dask(self) -> None:
+        """The same cells through a scheduler, and cells that do nothing."""
+        walls = []
+        for workers in (1, 2):
+            sources = parts.fresh(self.directory)
+            _, told = self.part("dask", str(workers), *sources)
+            walls.append(told["wall"])
+        self.put("efficiency_of_two_dask_workers", walls[0] / walls[1] / 2, "of 1")
+        self.put("scheduler_cpu_a_cell", told["scheduler"], "s")
+        self.put("dask_seconds_a_refused_cell", told["refused"], "s, two workers, nothing to do")
+
+    def boot(self) -> None:
+        """The first cell on a kernel, less what another one takes there."""
+        first, told = self.part("boot", parts.fresh(self.directory)[0])
+        self.put(
+            "seconds_to_boot_and_freeze", told["boot"], "s of wall time, once a kernel and computer"
+        )
+        self.put("kernel_on_disk", told["kernel_bytes"] / 1e6, "MB, unpacked")
+        self.put("frozen_on_disk", told["frozen_bytes"] / 1e6, "MB")
+        assert first.wall > told["boot"]
 
 
-def ran(
-    paths: list[str], kernels: tuple[str, ...], workers: Workers, *, again: bool = False
-) -> tuple[float, float]:
-    """Seconds of wall time and of CPU for a matrix; every cell has to be ok."""
-    started, cpu = time.perf_counter(), busy()
-    runner = Runner(workers, again=again)
-    runner.begin(Plan(sources_of(paths), kernels).cells())
-    results = [result for _, result in runner.ended()]
-    assert all(result.state == "ok" for result in results), [r.reason for r in results if r.reason]
-    return time.perf_counter() - started, busy() - cpu
-
-
-@contextlib.contextmanager
-def cluster(workers: int) -> Iterator[str]:
-    """A scheduler and workers of this computer; the scheduler's address."""
-    with tempfile.TemporaryDirectory() as made:
-        file = Path(made) / "scheduler.json"
-        words = ["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-        parts = [_part(*words, "--scheduler-file", str(file))]
-        while not file.exists() or not file.stat().st_size:
-            time.sleep(0.1)
-        words = [
-            "worker",
-            "--scheduler-file",
-            str(file),
-            "--no-nanny",
-            "--no-dashboard",
-            "--nthreads",
-            "1",
-        ]
-        parts += [_part(*words) for _ in range(workers)]
-        time.sleep(5)
-        try:
-            import json
-
-            yield str(json.loads(file.read_text())["address"])
-        finally:
-            for part in parts:
-                part.kill()
-                part.wait()
-
-
-def _part(*words: str) -> subprocess.Popen[bytes]:
-    argv = [sys.executable, "-m", "dask", *words]
-    return subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def document(bench: Bench) -> dict[str, Any]:
+    """The figures with where and when they were taken."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "computer": f"{os.cpu_count()} cores, {parts.processor()}, Linux {platform.release()}",
+        "kernels": list(bench.kernels),
+        "figures": bench.rows,
+    }
 
 
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kernels", default="6.1,6.12", help="LIST, as for lkm matrix")
-    parser.add_argument("--dask", action="store_true", help="the workers of a Dask cluster, too")
+    parser.add_argument("--kernels", default="5.10..", help="LIST, as for lkm matrix")
+    parser.add_argument("--no-dask", action="store_true", help="no Dask cluster")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, too")
     arguments = parser.parse_args()
-    kernels = kernels_of(arguments.kernels)
-    cells = len(SAMPLES) * len(kernels)
+    started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="lkm-bench-") as made:
-        directory = Path(made)
-        ran(fresh(directory)[:1], kernels, Local())
-
-        def figures(what: str, one: Callable[[int], tuple[float, float]]) -> None:
-            (alone, _), (both, cpu) = one(1), one(2)
-            print(
-                f"{what}: 1 worker {alone:.1f} s, 2 workers {both:.1f} s, efficiency {alone / both / 2:.0%}"
-            )
-            print(
-                f"{what}: {cpu / cells:.2f} s of CPU a cell of {cells}, samples on {len(kernels)} kernels"
-            )
-
-        paths = fresh(directory)
-        figures("processes", lambda jobs: ran(fresh(directory), kernels, Local(jobs)))
-        ran(paths, kernels, Local())
-        _, built = ran(paths, kernels, Local(), again=True)
-        print(f"built before: {built / cells:.2f} s of CPU a cell: all but the compiler")
-        print(f"unchanged: {ran(paths, kernels, Local())[0]:.2f} s for {cells} cells")
-        if arguments.dask:
-            from lkm.matrix.dask import Dask
-
-            def through_dask(workers: int) -> tuple[float, float]:
-                with cluster(workers) as address:
-                    return ran(fresh(directory), kernels, Dask(address))
-
-            figures("dask", through_dask)
+        bench = Bench(kernels_of(arguments.kernels), Path(made))
+        bench.local()
+        bench.boot()
+        if not arguments.no_dask:
+            bench.dask()
+    print(f"{time.perf_counter() - started:.0f} s, load {os.getloadavg()[0]:.1f}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(document(bench), indent=1) + "\n")
 
 
 if __name__ == "__main__":

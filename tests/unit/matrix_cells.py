@@ -25,7 +25,7 @@ def result(kernel: str, state: str = "ok", reason: str | None = None, **more: An
 def source(directory: Path, text: str = "/* demo */\n") -> Source:
     """A module source named demo in a directory of its own."""
     home = directory / "demo"
-    home.mkdir(exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True)
     (home / "Kbuild").write_text("obj-m := demo.o\n")
     (home / "demo.c").write_text(text)
     return take(home)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import pytest
 from tests.unit.matrix_cells import result
 
-from lkm.errors import UsageError
+from lkm.errors import HostError, LkmError, MachineError, UsageError
 from lkm.matrix.bisect import Border, Step, bisect, passes
-from lkm.matrix.outcome import CellResult
+from lkm.matrix.outcome import CellResult, of_error
 
 MANY = tuple(f"6.{number}.0-cloud-amd64" for number in range(16))
 TRIED: list[str] = []
@@ -62,7 +62,7 @@ def test_results_that_contradict_one_border_are_named() -> None:
         ({0: "ok"}, "no border: 6.0.0-cloud-amd64 and 6.15.0-cloud-amd64 are both good"),
         ({0: "panic"}, "both bad"),
         ({0: "panic", 8: "ok"}, "the other way round"),
-        ({0: "error", 1: "panic"}, "6.0.0-cloud-amd64 is no end"),
+        ({0: "bad-input", 1: "panic"}, "6.0.0-cloud-amd64 is no end"),
         ({0: "ok", 15: "excluded"}, "6.15.0-cloud-amd64 is no end"),
     ],
 )
@@ -72,6 +72,19 @@ def test_ends_that_are_none_are_wrong_usage(states: dict[int, str], said: str) -
     assert len(TRIED) == 2
     assert refusal.value.hint
     assert len(refusal.value.evidence) == 2
+
+
+@pytest.mark.parametrize("error", [HostError("no space"), MachineError("stopped", stage="boot")])
+def test_an_end_that_the_infrastructure_gave_no_verdict_is_its_fault(error: LkmError) -> None:
+    state, told = of_error(error)
+
+    def run(kernel: str) -> CellResult:
+        return result(kernel, state, told["summary"], error=told, hint="df -h")
+
+    with pytest.raises(LkmError, match="is no end") as refusal:
+        bisect(MANY, Step.LOAD, lambda kernel: None, run)
+    assert (type(refusal.value), refusal.value.hint) == (type(error), "df -h")
+    assert f"{MANY[0]}: error: {error.summary}" in refusal.value.evidence
 
 
 def test_one_kernel_has_no_border() -> None:

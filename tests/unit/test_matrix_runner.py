@@ -94,6 +94,12 @@ def test_an_interrupted_matrix_goes_on_where_it_was(tmp_path: Path, ran: list[st
     assert ran[ended:] == list(KERNELS[2:])
 
 
+def test_large_sources_run_first(tmp_path: Path, ran: list[str]) -> None:
+    small, large = (source(tmp_path / name, "/**/" * size) for name, size in (("s", 1), ("l", 99)))
+    wanted = [cell(small, KERNELS[0]), cell(large, KERNELS[1]), cell(large, KERNELS[2])]
+    assert [each.kernel for each in Runner(Threads()).begin(wanted)] == [*KERNELS[1:3], KERNELS[0]]
+
+
 def test_an_unchanged_matrix_starts_no_worker(tmp_path: Path, ran: list[str]) -> None:
     wanted = [cell(source(tmp_path), kernel) for kernel in KERNELS]
     run(Threads(), wanted)

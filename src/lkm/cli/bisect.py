@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lkm.cli.common import add_json
-from lkm.cli.matrix import add_kernels
+from lkm.cli.matrix import add_kernels, add_where, runner_for
 from lkm.cli.render import Style, print_json, visible, working
 from lkm.errors import UsageError
 
 if TYPE_CHECKING:
     from lkm.matrix.bisect import Border
+    from lkm.matrix.cell import Cell
     from lkm.matrix.outcome import CellResult
+    from lkm.matrix.results import Kept
+    from lkm.progress import Progress
 
 _LINES = 12
 
@@ -40,13 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what has to work: the build, loading and unloading too, the tests too (default: %(default)s)",
     )
     add_kernels(parser)
+    add_where(parser)
     add_json(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """`lkm bisect`."""
     from lkm.matrix.bisect import Step, bisect
-    from lkm.matrix.cell import run_cell
     from lkm.matrix.plan import Plan, sources_of
     from lkm.matrix.results import Kept
 
@@ -56,24 +60,44 @@ def main(arguments: argparse.Namespace) -> int:
         kernels = _between(arguments)
         found = sources_of([arguments.source], tests=tests, progress=progress)
         cells = {cell.kernel: cell for cell in Plan(found, kernels, tests=tests).cells()}
-
-        def run(kernel: str) -> CellResult:
-            from lkm.errors import LkmError
-            from lkm.kernels import store
-
-            progress.step(f"trying {kernel}")
-            with contextlib.suppress(LkmError):  # the cell says it
-                store.get(kernel, progress=progress)
-            result = run_cell(cells[kernel])
-            kept.keep(cells[kernel], result)
-            return result
-
-        border = bisect(kernels, step, lambda kernel: kept.find(cells[kernel]), run)
+        run = _remote(arguments) if arguments.dask else functools.partial(_here, progress, kept)
+        border = bisect(
+            kernels,
+            step,
+            lambda kernel: None if arguments.again else kept.find(cells[kernel]),
+            lambda kernel: run(cells[kernel]),
+        )
     if arguments.json:
         print_json(border.to_dict())
     else:
         print("\n".join(_told(border, Style(sys.stdout))))
     return 0
+
+
+def _here(progress: Progress, kept: Kept, cell: Cell) -> CellResult:
+    """Run a cell in this process and keep its result."""
+    from lkm.errors import LkmError
+    from lkm.kernels import store
+    from lkm.matrix.cell import run_cell
+
+    progress.step(f"trying {cell.kernel}")
+    with contextlib.suppress(LkmError):  # the cell says it
+        store.get(cell.kernel, progress=progress)
+    result = run_cell(cell)
+    kept.keep(cell, result)
+    return result
+
+
+def _remote(arguments: argparse.Namespace) -> Callable[[Cell], CellResult]:
+    """Run a cell where `--dask` says; its result is kept here."""
+    runner = runner_for(arguments)
+
+    def run(cell: Cell) -> CellResult:
+        runner.begin([cell])
+        ((_, result),) = runner.ended()
+        return result
+
+    return run
 
 
 def _between(arguments: argparse.Namespace) -> tuple[str, ...]:

@@ -53,7 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=_TIMEOUT,
         help="seconds that each load and each unload may take (default: %(default)g)",
     )
-    add_workers(parser)
+    parser.add_argument(
+        "-j", "--jobs", type=int, metavar="N", help="cells at once (default: as many as cores)"
+    )
+    add_where(parser)
     add_json(parser)
     parser.add_argument("--junit", metavar="FILE", type=Path, help="write a JUnit file, too")
     parser.add_argument(
@@ -70,11 +73,8 @@ def add_kernels(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_workers(parser: argparse.ArgumentParser) -> None:
-    """How many cells run at once and where, and whether results that are there count."""
-    parser.add_argument(
-        "-j", "--jobs", type=int, metavar="N", help="cells at once (default: as many as cores)"
-    )
+def add_where(parser: argparse.ArgumentParser) -> None:
+    """Where cells run, and whether results that are there count."""
     parser.add_argument(
         "--dask", metavar="ADDRESS", help="run the cells on the workers of this Dask scheduler"
     )
@@ -114,12 +114,12 @@ def runner_for(arguments: argparse.Namespace) -> Runner:
     from lkm.matrix.executor import Local
     from lkm.matrix.runner import Runner
 
-    if arguments.jobs is not None and arguments.jobs < 1:
-        raise UsageError(f"-j {arguments.jobs}", hint="give a number of cells, 1 or more")
     if arguments.dask:
         from lkm.matrix.dask import Dask
 
         return Runner(Dask(arguments.dask), again=arguments.again)
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise UsageError(f"-j {arguments.jobs}", hint="give a number of cells, 1 or more")
     return Runner(Local(arguments.jobs), again=arguments.again)
 
 

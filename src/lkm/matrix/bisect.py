@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from lkm.errors import UsageError
+from lkm.errors import HostError, LkmError, MachineError, UsageError
 from lkm.matrix.outcome import CellResult, State
 from lkm.verdict import Verdict
 
@@ -77,7 +77,7 @@ def bisect(
     """The border between `kernels[0]`, which has to be good, and `kernels[-1]`, which has to be bad.
 
     `known` gives results that cost nothing, `run` the others. Raises UsageError where an end is not what it has
-    to be, or has no verdict.
+    to be or is excluded; where the infrastructure gave it no verdict, HostError or MachineError as it did.
     """
     search = _Search(tuple(kernels), step, known, run)
     search.check_ends()
@@ -151,18 +151,13 @@ class _Search:
         )
 
 
-def _wrong_ends(ends: Sequence[CellResult], said: Sequence[bool | None], step: Step) -> UsageError:
+def _wrong_ends(ends: Sequence[CellResult], said: Sequence[bool | None], step: Step) -> LkmError:
     evidence = [
         f"{end.kernel}: {end.state}{f': {end.reason}' if end.reason else ''}" for end in ends
     ]
     first, last = (end.kernel for end in ends)
     if None in said:
-        which = ends[said.index(None)]
-        return UsageError(
-            f"{which.kernel} is no end: it has no verdict on {step}",
-            evidence=evidence,
-            hint="choose another with --good or --bad",
-        )
+        return _no_end(ends[said.index(None)], step, evidence)
     if said == (False, True):
         summary = f"it is the other way round: {first} is bad and {last} is good"
         return UsageError(summary, evidence=evidence, hint=f"--good {last} --bad {first}")
@@ -172,3 +167,16 @@ def _wrong_ends(ends: Sequence[CellResult], said: Sequence[bool | None], step: S
         evidence=evidence,
         hint="lkm matrix SOURCE shows what every kernel says",
     )
+
+
+def _no_end(end: CellResult, step: Step, evidence: Sequence[str]) -> LkmError:
+    """The error for an end that says nothing, of the kind that stopped it there."""
+    summary = f"{end.kernel} is no end: it has no verdict on {step}"
+    code = end.error["exit_code"] if end.error else UsageError.exit_code
+    if code == HostError.exit_code:
+        return HostError(summary, evidence=evidence, hint=end.hint)
+    if code == MachineError.exit_code:
+        return MachineError(
+            summary, stage="bisect", console_tail="\n".join(evidence), hint=end.hint
+        )
+    return UsageError(summary, evidence=evidence, hint="choose another with --good or --bad")

@@ -37,8 +37,7 @@ class CellResult:
     compiler's, each with an `excerpt` of its source. `tests` counts those of the source's own suite, and is
     None where that did not run. `error` says why there is no verdict. `kernel_identity` and
     `toolchain_identity` are what it was tried with, None where it did not come so far. `seconds` are of wall
-    time and `cpu_seconds` of all processes of the cell, those of the guest included. `worker` is where it ran.
-    `kept` says that it did not run now.
+    time. `worker` is where it ran. `kept` says that it did not run now.
     """
 
     source: str

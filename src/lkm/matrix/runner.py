@@ -41,7 +41,8 @@ class Runner:
     def begin(self, cells: Sequence[Cell]) -> Sequence[Cell]:
         """Take these cells up, and return those that have to run: what is kept and unchanged does not.
 
-        With `again` all of them run.
+        With `again` all of them run. Large sources come first: they take longest, and the last cells to end
+        should be short ones.
         """
         self._waiting, self._found = [], []
         if not self._again:
@@ -52,6 +53,7 @@ class Runner:
                 self._found.append((cell, found))
             else:
                 self._waiting.append(cell)
+        self._waiting.sort(key=lambda cell: -cell.source.size)
         return tuple(self._waiting)
 
     def ended(self) -> Iterator[tuple[Cell, CellResult]]:

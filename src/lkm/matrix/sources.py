@@ -30,7 +30,8 @@ class Source:
 
     `path` is the directory, .c or .ko on the computer that made the cell. `root` is the directory that the
     build can see, `path` or its git work tree. `digest` changes when any file of it does. `archive` is that
-    directory, packed, for a computer that does not have it; None where it has.
+    directory, packed, for a computer that does not have it; None where it has. `size` is of its files, in
+    bytes.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Source:
     root: Path
     digest: str
     archive: bytes | None = None
+    size: int = 0
 
 
 def take(path: str | Path, *, name: str | None = None, tests: bool = False) -> Source:
@@ -50,7 +52,12 @@ def take(path: str | Path, *, name: str | None = None, tests: bool = False) -> S
         return _taken_object(given, name)
     module = sources.find(given)
     root, files = _files(module, tests=tests)
-    return Source(name or module.name, module.path, root, _digest(root, files))
+    return _source(name or module.name, module.path, root, files)
+
+
+def _source(name: str, path: Path, root: Path, files: Sequence[SourceFile]) -> Source:
+    size = sum(file.size for file in files)
+    return Source(name, path, root, _digest(root, files), size=size)
 
 
 def _taken_object(given: Path, name: str | None) -> Source:
@@ -58,7 +65,7 @@ def _taken_object(given: Path, name: str | None) -> Source:
         raise UsageError(f"no such file: {given}", hint="lkm build SOURCE makes one")
     root = given.parent.resolve()
     stem = given.name.partition(".ko")[0]
-    return Source(name or stem, root / given.name, root, _digest(root, _objects(root)))
+    return _source(name or stem, root / given.name, root, _objects(root))
 
 
 def packed(source: Source, *, tests: bool = False) -> Source:

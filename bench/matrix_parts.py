@@ -1,0 +1,170 @@
+"""The parts of `bench.matrix`, each a process of its own: `PART KERNELS WORDS...`; the last line is JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import wait
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from bench import cpu
+from lkm.matrix import runner as runners
+from lkm.matrix.executor import Local, Workers
+from lkm.matrix.plan import Plan, sources_of
+from lkm.matrix.runner import Runner
+from lkm.paths import cache_dir
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SAMPLES = ("hello", "mulfile", "getargs", "params")
+_REFUSED = 300
+_LOOP = 2.0
+
+
+def fresh(directory: Path) -> list[str]:
+    """Copies of the samples whose content nobody has built."""
+    made = directory / uuid.uuid4().hex
+    for name in SAMPLES:
+        shutil.copytree(
+            EXAMPLES / name, made / name, ignore=shutil.ignore_patterns("build", "test_*")
+        )
+        (made / name / "Makefile").open("a").write(f"# {made.name}\n")
+    return [str(made / name) for name in SAMPLES]
+
+
+def processor() -> str:
+    """What the processor calls itself."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((x.partition(": ")[2] for x in lines if x.startswith("model name")), "unknown")
+
+
+def limit() -> float:
+    """What two processes that only compute do together, over twice what one does."""
+
+    def turns(processes: int) -> int:
+        code = f"import time\nend=time.time()+{_LOOP}\nn=0\nwhile time.time()<end: n+=1\nprint(n)"
+        argv = [sys.executable, "-S", "-c", code]
+        running = [subprocess.Popen(argv, stdout=subprocess.PIPE) for _ in range(processes)]
+        return sum(int(each.communicate()[0]) for each in running)
+
+    return turns(2) / turns(1) / 2
+
+
+def ran(
+    paths: Sequence[str], kernels: Sequence[str], workers: Workers, *, again: bool = False
+) -> dict[str, Any]:
+    """Seconds of wall time of a matrix and the number of its cells; every one has to be ok."""
+    started = time.perf_counter()
+    runner = Runner(workers, again=again)
+    runner.begin(Plan(sources_of(paths), tuple(kernels)).cells())
+    results = [result for _, result in runner.ended()]
+    assert all(result.state == "ok" for result in results), [r.reason for r in results if r.reason]
+    return {"wall": time.perf_counter() - started, "cells": len(results)}
+
+
+def boot(path: str, kernel: str) -> dict[str, Any]:
+    """A first cell and a second one in a store that has the kernel, but no frozen machine of it."""
+    shared = cache_dir()
+    with tempfile.TemporaryDirectory(prefix="lkm-bench-") as made:
+        for name in ("kernels", "roots", "agents", "accel.json"):
+            (Path(made) / name).symlink_to(shared / name)
+        os.environ["LKM_CACHE_DIR"] = made
+        ran([path], [kernel], Local(1))
+        built = ran([path], [kernel], Local(1), again=True)
+        shutil.rmtree(Path(made) / "snapshots")
+        first = ran([path], [kernel], Local(1), again=True)
+        return {
+            "boot": first["wall"] - built["wall"],
+            "frozen_bytes": _size(Path(made) / "snapshots"),
+            "kernel_bytes": _size((shared / "kernels" / kernel).resolve()),
+        }
+
+
+def _size(directory: Path) -> int:
+    found = (path.lstat() for path in directory.rglob("*"))
+    return sum(status.st_blocks * 512 for status in found)
+
+
+@contextlib.contextmanager
+def cluster(workers: int) -> Iterator[tuple[str, int]]:
+    """A scheduler and workers of this computer: the scheduler's address, and its process id."""
+    with tempfile.TemporaryDirectory() as made:
+        file = Path(made) / "scheduler.json"
+        where = ("--scheduler-file", str(file))
+        quiet = ("--no-dashboard",)
+        running = [_part("scheduler", "--host", "127.0.0.1", "--port", "0", *quiet, *where)]
+        try:
+            while not file.exists() or not file.read_text().endswith("}"):
+                time.sleep(0.1)
+            for _ in range(workers):
+                running.append(_part("worker", *where, "--no-nanny", "--nthreads", "1", *quiet))
+            yield str(json.loads(file.read_text())["address"]), running[0].pid
+        finally:
+            for each in running:
+                each.kill()
+                each.wait()
+
+
+def _part(*words: str) -> subprocess.Popen[bytes]:
+    argv = [sys.executable, "-m", "dask", *words]
+    return subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def through_dask(workers: int, paths: Sequence[str], kernels: Sequence[str]) -> dict[str, Any]:
+    """What `ran` says, and what the scheduler had to do for each cell."""
+    from lkm.matrix.dask import Dask
+
+    with cluster(workers) as (address, pid):
+        _wait_for(address, workers)
+        before = cpu.clock(pid)
+        told = ran(paths, kernels, Dask(address))
+        told["scheduler"] = (cpu.clock(pid) - before) / told["cells"]
+        return {**told, "refused": _refused(Dask(address), paths, kernels)}
+
+
+def _wait_for(address: str, workers: int) -> None:
+    distributed: Any = import_module("distributed")
+    with distributed.Client(address, set_as_default=False) as client:
+        client.wait_for_workers(workers)
+
+
+def _refused(workers: Workers, paths: Sequence[str], kernels: Sequence[str]) -> float:
+    """Seconds a cell that its worker refuses: it goes there and back, and that is all."""
+    (source,) = sources_of(paths[:1])
+    (cell,) = Plan((source,), tuple(kernels[:1])).cells()
+    with workers.open() as executor:
+        executor.submit(cpu.run_cell, replace(cell, code="another")).result()
+        started = time.perf_counter()
+        refused = replace(cell, code="another")
+        wait([executor.submit(cpu.run_cell, refused) for _ in range(_REFUSED)])
+        return (time.perf_counter() - started) / _REFUSED
+
+
+def main() -> None:
+    """Do a part."""
+    part, listed, *words = sys.argv[1:]
+    kernels = listed.split(",")
+    vars(runners)["run_cell"] = cpu.run_cell
+    if part == "cells":
+        jobs, again, *paths = words
+        told = ran(paths, kernels, Local(int(jobs)), again=again == "again")
+    elif part == "boot":
+        told = boot(words[0], kernels[-1])
+    else:
+        workers, *paths = words
+        told = through_dask(int(workers), paths, kernels)
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()
