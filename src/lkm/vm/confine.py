@@ -51,11 +51,12 @@ def argv(
 def end(process: subprocess.Popen[bytes]) -> None:
     """Kill what runs confined, and wait until nothing of it is left.
 
-    Its first process goes first: bwrap reaps it then, and no zombie is left to a container whose first process
-    reaps none.
+    What bwrap runs goes first: bwrap reaps it then and ends by itself. Killing bwrap's own first process leaves
+    that to the kernel, which takes 25 ms more, and killing bwrap leaves a zombie to a container whose first
+    process reaps none.
     """
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        for pid in _children(process.pid):
+        if (pid := innermost(process.pid)) != process.pid:
             os.kill(pid, signal.SIGKILL)
             process.wait(_GRACE)
     proc.end(process)
