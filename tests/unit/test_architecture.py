@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +76,7 @@ BUILTIN_RAISES = {
     ("named", "TimeoutError"): "caught in the same function",
     ("qmp", "TimeoutError"): "caught in vm",
     ("settings", "ValueError"): "caught in the same file",
+    ("fixtures", "_Skipped"): "what pytest calls a skip",
     ("hooks", "CollectError"): "what pytest shows without a traceback",
     ("record", "TypeError"): "caught in the same file",
     ("signature", "ValueError"): "caught in the same file",
@@ -217,6 +219,7 @@ PUBLIC: dict[str, type[LkmError]] = {
 }
 
 
+@functools.cache
 def classes() -> set[str]:
     """The names of all classes that lkm defines."""
     return {
@@ -227,6 +230,7 @@ def classes() -> set[str]:
     }
 
 
+@functools.cache
 def makers() -> set[str]:
     """The functions whose annotation says that they return an error of the tree."""
     return {
