@@ -47,6 +47,37 @@ def test_it(vm, insmod):
         {"failed": 1},
         ["*the kernel reported no oops, which the test expects*"],
     ),
+    "an oops some time after it was unloaded": (
+        "def test_it(insmod): insmod(MODULES / 'late.c', what='work')",
+        {"failed": 1},
+        ["*kernel problem*", "*late*"],
+    ),
+    "an oops some time after the test's own rmmod": (
+        "def test_it(insmod, vm):\n    insmod(MODULES / 'late.c', what='kthread')\n    vm.rmmod('late')",
+        {"failed": 1},
+        ["*kernel problem*", "*late_kthread*"],
+    ),
+    "an oops that nobody waits for": (
+        "@pytest.mark.lkm(settle=0)\ndef test_it(insmod): insmod(MODULES / 'late.c', what='work')",
+        {"passed": 1},
+        [],
+    ),
+    "a source that is not for the kernel": (
+        """
+def test_it(insmod):
+    Path('m.c').write_text('not even C')
+    Path('Kbuild').write_text('obj-m := m.o')
+    Path('dkms.conf').write_text('''PACKAGE_NAME=m
+PACKAGE_VERSION=1
+BUILT_MODULE_NAME[0]=m
+DEST_MODULE_LOCATION[0]=/extra
+BUILD_EXCLUSIVE_KERNEL="^9[.]"
+''')
+    insmod()
+""",
+        {"skipped": 1},
+        ["SKIPPED *test_it.py:*is not for 6.12.*"],
+    ),
     "a panic where a WARNING is expected": (
         "@pytest.mark.lkm(expect=['WARNING'])\ndef test_it(insmod): insmod(MODULES / 'panics.c')",
         {"failed": 1},

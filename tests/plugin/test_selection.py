@@ -76,6 +76,17 @@ def test_configured(vm):
     pytester.runpytest_inprocess().assert_outcomes(passed=2)
 
 
+def test_a_marker_asks_for_programs_of_debian(pytester: pytest.Pytester, written: Written) -> None:
+    written("""
+@pytest.mark.lkm(packages=["jool-tools"])
+def test_marked(vm):
+    assert vm.run(["jool", "--version"]).check().text
+def test_plain(vm):
+    assert vm.run(["which", "jool"]).returncode
+""")
+    pytester.runpytest_inprocess().assert_outcomes(passed=2)
+
+
 def test_modules_of_the_kernel_are_loaded_before_the_test(
     pytester: pytest.Pytester, written: Written
 ) -> None:
@@ -149,6 +160,7 @@ REFUSED = {
     "kernels='6.1'": "unknown key 'kernels'; did you mean 'kernel'?",
     "memory='much'": "memory is 'much'",
     "timeout=0": "timeout is 0",
+    "settle=-1": "settle is -1",
     "expect='ops'": "expect is 'ops'",
     "packages=7": "packages is 7",
     "'6.1'": "takes keywords, not '6.1'",

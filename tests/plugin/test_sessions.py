@@ -55,9 +55,12 @@ def test_workers_of_xdist_report_the_same(pytester: pytest.Pytester, written: Wr
     result.stdout.fnmatch_lines(["FAILED test_it.py::test_two - *KernelProblem: BUG: *"])
 
 
-def test_junit_has_what_the_kernel_did(pytester: pytest.Pytester, written: Written) -> None:
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_junit_has_what_the_kernel_did(
+    pytester: pytest.Pytester, written: Written, workers: str
+) -> None:
     written(ONE_OF_THREE_FAILS + "\ndef test_four(vm): raise lkm.HostError('no room')")
-    pytester.runpytest_inprocess("--junitxml=out.xml")
+    pytester.runpytest_subprocess("--junitxml=out.xml", "-n", workers)
     suite = ET.parse(pytester.path / "out.xml").getroot()[0]
     assert {name: suite.get(name) for name in ("tests", "failures", "errors")} == {
         "tests": "4", "failures": "1", "errors": "1",
@@ -68,6 +71,11 @@ def test_junit_has_what_the_kernel_did(pytester: pytest.Pytester, written: Writt
     assert properties["lkm_problem"].startswith("oops: BUG: ")
     assert "oops_exit: init" in properties["lkm_log"]
     assert cases["test_two"].find("failure") is not None
+    sections = "".join(each.text or "" for each in cases["test_two"].iter("system-out"))
+    assert re.search(r"(?s)-- kernel log --+\n.*oops_exit: init", sections)
+    assert re.search(r"-- kernel problem --+\noops: BUG: .*\nin write_to_null", sections)
+    assert re.search(r"-- reproduce --+\nlkm run .*oops_exit.c", sections)
+    assert cases["test_one"].find("system-out") is None
     assert cases["test_four"].find("error") is not None
     assert [p.get("name") for p in cases["test_one"].iter("property")] == ["lkm_kernel"]
 

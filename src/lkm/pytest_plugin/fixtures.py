@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lkm.errors import UsageError
+from lkm.errors import ExcludedError, UsageError
 from lkm.pytest_plugin.session import Session
 from lkm.pytest_plugin.settings import checked, settings_of, upwards
 from lkm.pytest_plugin.trial import NEXT, TRIAL, Load, Trial
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Build", "Insmod", "lkm_kernel_name", "source_beside"]
 
+_Skipped = pytest.skip.Exception
 _OPTIONS = ("packages", "memory", "modules", "timeout")
 
 
@@ -104,10 +105,14 @@ class Build:
     def __call__(self, path: str | Path | None = None) -> Objects:
         """The modules of the source at `path`, relative to the test's file; None is the one beside it.
 
-        Raises UsageError where there is no module source, BuildError, HostError.
+        A source that says that it is not for this kernel skips the test. Raises UsageError where there is no
+        module source, BuildError, HostError.
         """
         source = source_beside(self._item) if path is None else self._item.path.parent / path
-        return self._session.build(source, self._kernel)
+        try:
+            return self._session.build(source, self._kernel)
+        except ExcludedError as error:
+            raise _Skipped(error.summary, _use_item_location=True) from error
 
 
 class Insmod:

@@ -41,6 +41,7 @@ _HELP = {
     "timeout": "seconds for each thing that a machine is asked",
     "memory": 'memory of a machine, in MiB or as "256M"',
     "packages": "Debian packages in a machine's file system",
+    "settle": "seconds of the guest's time that it is watched for after the last unload",
 }
 
 
@@ -56,13 +57,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         parser.addini(f"lkm_{key}", _HELP[key], default="")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """The marker."""
+    """The marker, and JUnit's sections."""
     config.addinivalue_line(
         "markers",
-        f"{MARKER}(kernel=, packages=, memory=, modules=, timeout=, expect=): the machine that a test has,"
-        " and the problem that the kernel has to report in it",
+        f"{MARKER}(kernel=, packages=, memory=, modules=, timeout=, settle=, expect=): the machine that"
+        " a test has, and the problem that the kernel has to report in it",
     )
+    if config.getoption("xmlpath", None) and not hasattr(config, "workerinput"):
+        from _pytest.junitxml import xml_key
+
+        from lkm.pytest_plugin.junit import Sections
+
+        if xml := config.stash.get(xml_key, None):
+            config.pluginmanager.register(Sections(xml), "lkm-junit")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -12,11 +12,13 @@ import pytest
 from lkm.log import format_dmesg
 from lkm.pytest_plugin.trial import Load, Trial
 
-__all__ = ["INFRASTRUCTURE", "LOAD", "MODULE", "TEST", "judged", "tell"]
+__all__ = ["INFRASTRUCTURE", "LOAD", "MODULE", "SECTIONS", "TEST", "judged", "tell"]
 
 INFRASTRUCTURE, LOAD, MODULE, TEST = "infrastructure", "load", "module", "test"
 """Whose fault it is that a phase failed. `MODULE` is what lkm found: a mistake in using lkm is among it.
 `LOAD` is a load or unload that the kernel refused in the test's own function."""
+SECTIONS = ("kernel log", "kernel problem", "reproduce")
+"""How the names of the sections begin that a report gets."""
 _TAIL = 100
 """How many lines of a log a report has without -v: an oops takes about half of it."""
 

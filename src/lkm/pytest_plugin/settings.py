@@ -24,7 +24,8 @@ DEAD = "dead"
 class Settings:
     """What a test asks for. `kernel` has a name for each kernel that it runs on, and none for the default.
 
-    `memory` is in MiB, `timeout` in seconds; None is lkm's own. `expect` has the problems that are wanted.
+    `memory` is in MiB, `timeout` in seconds, `settle` in seconds of the guest's time; None is lkm's own.
+    `expect` has the problems that are wanted.
     """
 
     kernel: tuple[str, ...] = ()
@@ -32,6 +33,7 @@ class Settings:
     memory: int | None = None
     modules: tuple[str, ...] = ()
     timeout: float | None = None
+    settle: float | None = None
     expect: tuple[str, ...] = ()
 
 
@@ -89,6 +91,12 @@ def _timeout(value: Any) -> float:
     return seconds
 
 
+def _settle(value: Any) -> float:
+    if not isinstance(value, bool) and str(value).strip() in ("0", "0.0"):
+        return 0.0
+    return _timeout(value)
+
+
 def _expect(value: Any) -> tuple[str, ...]:
     from lkm.problems import ProblemKind
 
@@ -106,9 +114,10 @@ _KEYS: dict[str, Callable[[Any], Any]] = {
     "memory": _memory,
     "modules": _names,
     "timeout": _timeout,
+    "settle": _settle,
     "expect": _expect,
 }
-IN_FILES = ("kernel", "timeout", "memory", "packages")
+IN_FILES = ("kernel", "timeout", "memory", "packages", "settle")
 """The keys of lkm.toml; pytest's configuration has the same with `lkm_` before them."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lkm.errors import KernelProblem, LkmError, ModuleFailure
+from lkm.errors import KernelProblem, LkmError, ModuleFailure, UnloadError
 from lkm.machine import MachineState
 from lkm.pytest_plugin.debugger import Twins
 from lkm.pytest_plugin.settings import DEAD, Settings
@@ -101,25 +102,27 @@ class Trial:
         return set(self.settings.expect)
 
     def _unload(self) -> Iterator[ModuleFailure]:
-        """The failures of unloading the modules that are still there, the newest first."""
+        """The failures of unloading the modules that are still there, the newest first.
+
+        What a module left to fire later fires before this is over.
+        """
         for machine in self.machines:
-            ours = [module for where, module in self.loaded if where is machine]
-            if not ours or not machine.is_running or _problems(machine):
-                # After an oops rmmod may wait for ever for a module that cannot go any more.
+            # After an oops rmmod may wait for ever for a module that cannot go any more.
+            if not machine.is_running or not machine.machine.has_loaded or _reported(machine)[1]:
                 continue
+            ours = [module for where, module in self.loaded if where is machine]
             try:
-                there = {module.name for module in machine.modules()}
                 for module in reversed(ours):
-                    if module.name in there:
-                        there.remove(module.name)
-                        module.rmmod()
+                    _remove(module)
             except ModuleFailure as error:
                 yield error
+            if machine.is_running and self.settings.settle != 0:
+                machine.machine.settle(self.settings.settle)
 
     def _look(self, machine: VM) -> set[str]:
         """Keep a machine's log and problems; the kinds of these, and whether it is dead."""
-        found = _problems(machine)
-        log = list(machine.log)
+        log, found = _reported(machine)
+        found = machine.history.decode(found)
         self.logs.append(log)
         self.reported += [(problem, log) for problem in found]
         kinds = {str(problem.kind) for problem in found}
@@ -135,11 +138,28 @@ NEXT = pytest.StashKey[pytest.Item | None]()
 """The test that comes after one."""
 
 
-def _problems(machine: VM) -> list[Problem]:
+def _remove(module: Module) -> None:
+    try:
+        module.rmmod()
+    except UnloadError as error:
+        # The test has unloaded it.
+        if error.errno != errno.ENOENT:
+            raise
+
+
+def _reported(machine: VM) -> tuple[list[Record], list[Problem]]:
+    """A machine's log, and the problems in it."""
+    from lkm.problems import find
+
+    log = _log(machine)
+    return log, find(log)
+
+
+def _log(machine: VM) -> list[Record]:
     # A kernel that has died is found out by asking it; what it said last is in the log then.
     with contextlib.suppress(ModuleFailure):
-        return machine.problems
+        return list(machine.log)
     try:
-        return machine.problems
+        return list(machine.log)
     except LkmError:
         return []

@@ -74,6 +74,7 @@ class Link:
     Not for two threads at once. A `paused` guest stands still until the first request. `process` is None
     for a machine that somebody else owns. `mux` is the socket of the agent's channels, where there is
     one, `window` the file of the memory that is shared with the guest; both are closed with the link.
+    `has_loaded` tells whether a module was loaded, or tried: what goes wrong then may be its doing.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Link:
         self._on_close = on_close
         self._closed = False
         self._end: _Stopped | _Killed | _Gone | None = None
-        self._suspect = False
+        self.has_loaded = False
         self._paused = paused
         self.dead = False
         session.wake = watch.filenos()
@@ -143,7 +144,7 @@ class Link:
         self, op: Op, payload: bytes = b"", *, deadline: float, stage: str, request: int = 0
     ) -> int:
         """Send a request (or more for one, by its id) without waiting; `finish` takes the answer."""
-        self._suspect |= op is Op.LOAD
+        self.has_loaded |= op is Op.LOAD
         try:
             self.let_run()
             return self._session.send(op, payload, deadline=deadline, request=request)
@@ -253,12 +254,12 @@ class Link:
             raise closed_meanwhile() from error
         self.dead = True
         if isinstance(error, Garbled):
-            if self._suspect:
+            if self.has_loaded:
                 return _Gone(f"what answered was not the agent any more: {error}")
             raise MachineError(f"the agent talks nonsense: {error}", stage=stage) from error
         code = self._exit_code()
         said = self.qemu_stderr()
-        if self._suspect and code not in _FROM_OUTSIDE:
+        if self.has_loaded and code not in _FROM_OUTSIDE:
             return _Gone("; ".join(filter(None, (f"qemu {_how(code)}", *said.splitlines()[-1:]))))
         ended = f" (qemu {_how(code)})" if self._process else ""
         text = f"the machine has gone: {error}{ended}"

@@ -91,6 +91,11 @@ class Machine(Closing):
         return self._state is MachineState.RUNNING
 
     @property
+    def has_loaded(self) -> bool:
+        """Whether a module was loaded since it was restored."""
+        return self._link.has_loaded
+
+    @property
     def link(self) -> Link:
         """The session, for a conversation that is not question and answer."""
         self.require_running()
