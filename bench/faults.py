@@ -4,7 +4,7 @@
     .venv/bin/python -m bench.faults --planted [-k 5.10 -k 6.12 -k 7.3]
 
 Nothing here is a test. What is aimed at is at least 5 faults a second on 2 cores; --planted builds 34 modules
-for each kernel and prints what was not as it should be: a bug that was not found, or one in a corrected twin.
+for each kernel and says WRONG where a bug was not found, or one was in a corrected twin.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import statistics
 import time
 from pathlib import Path
 
+from lkm.errors import ModuleFailure
 from lkm.faults.campaign import Campaign, Faults, subject_of
 from lkm.kernels import store
 
@@ -38,21 +39,28 @@ def faults_of(name: str, kernel: str) -> Faults:
     base = name.removesuffix("_fixed")
     command = f"cat /proc/{base}" if base in EXERCISED else None
     subject = subject_of(PLANTED, store.get(kernel), module=name, command=command)
-    return Campaign(subject).all()
+    return Campaign(subject, again=True).all()
 
 
 def planted(kernels: list[str]) -> None:
     """Every planted bug and every twin, on each kernel."""
     names = sorted(path.stem for path in PLANTED.glob("*.c"))
     for kernel in kernels:
-        wrong = 0
-        for name in names:
-            found = faults_of(name, kernel)
-            results = [fault.result.value for fault in found.faults]
-            if found.ok != name.endswith("_fixed"):
-                wrong += 1
-                print(f"  {kernel} {name}: {', '.join(results)}")
+        wrong = sum(not is_as_planted(name, kernel) for name in names)
         print(f"{kernel}: {len(names)} modules, {wrong} not as they should be")
+
+
+def is_as_planted(name: str, kernel: str) -> bool:
+    """Whether the bug was found, or the twin was silent; says what came of each fault."""
+    try:
+        found = faults_of(name, kernel)
+    except ModuleFailure as error:
+        print(f"WRONG {kernel} {name}: {error}", flush=True)
+        return False
+    is_right = found.ok == name.endswith("_fixed")
+    results = ", ".join(fault.result.value for fault in found.faults)
+    print(f"{'     ' if is_right else 'WRONG'} {kernel} {name}: {results}", flush=True)
+    return is_right
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ EXPORTED = {
     line.split()[0]: line.split()[1:]
     for line in (DATA / "interpose" / "exported.txt").read_text().splitlines()
 }
+NOW = (6, 12)
 
 
 def stubbed(path: Path) -> tuple[bytes, tuple[Rule, ...]]:
@@ -144,17 +145,17 @@ def test_each_series_can_fail_kmalloc_and_see_it_freed() -> None:
 
 
 def test_a_spinlock_is_not_watched_where_its_unlock_is_inlined() -> None:
-    assert not choose({"_raw_spin_lock", "kfree"}).rules
-    assert len(choose({"_raw_spin_lock", "_raw_spin_unlock"}).rules) == 2
+    assert not choose({"_raw_spin_lock", "kfree"}, NOW).rules
+    assert len(choose({"_raw_spin_lock", "_raw_spin_unlock"}, NOW).rules) == 2
 
 
 def test_families_that_the_module_takes_nothing_of_are_left_out() -> None:
-    chosen = choose({"kfree", "kmalloc_trace", "misc_deregister"}, faults=False)
+    chosen = choose({"kfree", "kmalloc_trace", "misc_deregister"}, NOW, faults=False)
     assert [rule.name for rule in chosen.rules] == ["kfree", "kmalloc_trace"]
 
 
 def test_a_function_may_take_and_fail() -> None:
-    (rule,) = choose({"misc_register"}).rules
+    (rule,) = choose({"misc_register"}, NOW).rules
     assert (rule.fail, rule.failure, rule.success) == (Fail.VALUE, -16, rules.Success.ZERO)
 
 
@@ -176,8 +177,8 @@ SAID = (
 
 
 def test_what_was_said_is_understood() -> None:
-    report = read(records(*SAID), choose({"kmalloc_trace", "kfree"}))
-    kfree, kmalloc = choose({"kmalloc_trace", "kfree"}).rules
+    report = read(records(*SAID), choose({"kmalloc_trace", "kfree"}, NOW))
+    kfree, kmalloc = choose({"kmalloc_trace", "kfree"}, NOW).rules
     assert report.failed
     assert (report.failed.rule, report.failed.site.offset) == (kmalloc, 0x20)
     assert kfree.gives
@@ -208,7 +209,7 @@ def test_what_a_module_says_in_its_place_is_not_believed() -> None:
         "double 0",
         "calls 0..0",
     )
-    report = read(records(*(PREFIX + lie for lie in lies)), choose({"kmalloc_trace", "kfree"}))
+    report = read(records(*(PREFIX + lie for lie in lies)), choose({"kmalloc_trace", "kfree"}, NOW))
     assert not report.problems
     assert not report.calls
 

@@ -17,7 +17,7 @@ from typing import Any
 from lkm.errors import ModuleFailure, UsageError
 from lkm.faults.exercise import exercise
 from lkm.faults.fault import Fault, Result, judged
-from lkm.interpose.fallible import FALLIBLE
+from lkm.interpose.fallible import FALLIBLE, fallible
 from lkm.interpose.names import spoken
 from lkm.interpose.report import Call, Report
 from lkm.interpose.rewrite import CallSite, call_sites
@@ -65,7 +65,8 @@ class Subject:
     def sites(self) -> list[CallSite]:
         """Its calls of functions that can fail."""
         data = read_image(self.target.path)
-        return call_sites(data, self.target.path.name, tuple(FALLIBLE))
+        names = [name for name in FALLIBLE if fallible(name, self.tracker.series)]
+        return call_sites(data, self.target.path.name, names)
 
     @cached_property
     def key(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from lkm.interpose.fallible import FALLIBLE
+from lkm.interpose.fallible import Fallible, fallible
 from lkm.interpose.pairs import FAMILIES, Family, Give, Take
 from lkm.interpose.rules import NO_FLAGS, Flag, Rule
 
@@ -32,8 +32,12 @@ class Choice:
         return self.families[rule.family]
 
 
-def choose(imports: Collection[str], *, pairs: bool = True, faults: bool = True) -> Choice:
-    """The rules for an object with these imports: `pairs` to see leaks, `faults` to be able to fail calls."""
+def choose(
+    imports: Collection[str], series: tuple[int, int], *, pairs: bool = True, faults: bool = True
+) -> Choice:
+    """The rules for an object with these imports on a kernel of that series: `pairs` to see leaks, `faults` to
+    be able to fail calls.
+    """
     families = _families(set(imports)) if pairs else ()
     rules: dict[str, Rule] = {}
     for number, family in enumerate(families):
@@ -45,8 +49,8 @@ def choose(imports: Collection[str], *, pairs: bool = True, faults: bool = True)
                 rules[give.name] = _giving(rules.get(give.name), give, family, number, families)
     if faults:
         for name in imports:
-            if name in FALLIBLE:
-                rules[name] = _failing(rules.get(name) or Rule(name))
+            if how := fallible(name, series):
+                rules[name] = _failing(rules.get(name) or Rule(name), how)
     return Choice(tuple(rules[name] for name in sorted(rules)), families)
 
 
@@ -86,7 +90,5 @@ def _giving(
     )  # fmt: skip
 
 
-def _failing(rule: Rule) -> Rule:
-    how = FALLIBLE[rule.name]
-    flags = rule.flags | (Flag.GFP if how.gfp else NO_FLAGS)
-    return replace(rule, fail=how.fail, failure=how.value, flags=flags)
+def _failing(rule: Rule, how: Fallible) -> Rule:
+    return replace(rule, fail=how.fail, failure=how.value, gfp=how.gfp)

@@ -1,6 +1,6 @@
 """What is taken must be given back: which functions take what, by which value it is known, which give it back.
 
-The arguments were written down from memory of the prototypes; only names are tested, against Module.symvers.
+Keys, types and return values are held to prototypes of four series by tests/unit/test_interpose_tables.py.
 
 Only what the module is sure to own is here. What it may hand to the kernel for good (socket buffers, devm_*
 resources, attributes that go with their kobject) is in `fallible` alone. KERNEL_FREES marks memory that the

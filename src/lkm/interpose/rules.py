@@ -13,6 +13,7 @@ __all__ = ["NO_FLAGS", "RULE", "Check", "Fail", "Flag", "Key", "Rule", "Success"
 
 RULE = struct.Struct("<8BIIqQQ")
 """struct lkm_rule."""
+_GFP_SHIFT = 16
 
 
 class Key(IntEnum):
@@ -88,8 +89,7 @@ class Flag(IntFlag):
     MEMORY = 32
     BULK = 64
     PAGES = 128
-    GFP = 256
-    ALL = 512
+    ALL = 256
 
 
 NO_FLAGS = Flag(0)
@@ -97,7 +97,9 @@ NO_FLAGS = Flag(0)
 
 @dataclass(frozen=True)
 class Rule:
-    """One function: how it fails, what it takes, what it gives back."""
+    """One function: how it fails, what it takes, what it gives back. `gfp` has a bit for each of its arguments
+    that may be GFP flags.
+    """
 
     name: str
     fail: Fail = Fail.NOT
@@ -110,6 +112,7 @@ class Rule:
     give: Key = Key.NONE
     give2: Key = Key.NONE
     flags: Flag = NO_FLAGS
+    gfp: int = 0
     gives: int = 0
     partners: int = 0
 
@@ -122,5 +125,5 @@ class Rule:
         """The struct, with the number that the kernel's side will call it by."""
         return RULE.pack(
             self.fail, self.success, self.family, self.check, self.key, self.key2, self.give, self.give2,
-            self.flags, number, self.failure, self.gives, self.partners,
+            self.flags | self.gfp << _GFP_SHIFT, number, self.failure, self.gives, self.partners,
         )  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 from lkm import kbuild
 from lkm import source as sources
 from lkm.interpose.rewrite import GATE
+from lkm.kernels.catalog import series_of
 from lkm.kernels.kernel import Kernel
 from lkm.paths import cache_dir
 from lkm.progress import SILENT, Progress
@@ -20,10 +21,14 @@ _SOURCE = Path(__file__).parent / "module"
 
 @dataclass(frozen=True)
 class Tracker:
-    """The built module: the file to load, and the version of what it exports (None without modversions)."""
+    """The built module: the file to load, and the version of what it exports (None without modversions).
+
+    `series` is the kernel's: (6, 12).
+    """
 
     image: Path
     gate_crc: int | None
+    series: tuple[int, int]
 
 
 def tracker_for(kernel: Kernel, *, progress: Progress = SILENT) -> Tracker:
@@ -35,7 +40,12 @@ def tracker_for(kernel: Kernel, *, progress: Progress = SILENT) -> Tracker:
     built = kbuild.build(sources.find(_SOURCE), kernel, progress=progress, output=output)
     made = built.objects[NAME]
     crc = next((e.crc for e in made.kernel_object.exports if e.name == GATE), None)
-    return Tracker(made.stripped, crc)
+    return Tracker(made.stripped, crc, _series(kernel.release))
+
+
+def _series(release: str) -> tuple[int, int]:
+    major, minor = (*series_of(release).split("."), "0")[:2]
+    return int(major), int(minor)
 
 
 def arguments(target: str, *, pages: bool, fail: int = 0, record: bool = False) -> str:

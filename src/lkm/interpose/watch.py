@@ -66,7 +66,7 @@ class Watched(Closing):
     def load(self, image: bytes, arguments_: str = "", *, timeout: float | None = None) -> Outcome:
         """init_module(2) with the object and its stubs, after `lkm_interpose`."""
         facts = ko.parse(image, "module")
-        self._choice = choose(set(facts.imports), faults=self._plan.faults)
+        self._choice = choose(set(facts.imports), self._tracker.series, faults=self._plan.faults)
         made = interpose(image, facts.name, self._choice.rules, gate_crc=self._tracker.gate_crc)
         words = arguments(
             facts.name, pages=self._choice.has_pages, fail=self._plan.fail, record=self._plan.record

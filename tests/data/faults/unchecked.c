@@ -12,7 +12,7 @@ static DECLARE_WORK(work, act);
 
 static int __init unchecked_init(void)
 {
-	queue = alloc_workqueue("unchecked", 0, 1);
+	queue = alloc_workqueue("unchecked", WQ_UNBOUND, 1);
 #ifdef FIXED
 	if (!queue)
 		return -ENOMEM;

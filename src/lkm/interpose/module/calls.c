@@ -48,14 +48,16 @@ static unsigned long failure(const struct lkm_call *call)
 	}
 }
 
-/* With __GFP_NOFAIL it must not fail. Which argument has the flags differs between series: look at three. */
+/* With __GFP_NOFAIL it must not fail. */
 static bool must_not_fail(const struct lkm_call *call)
 {
 	const unsigned long nofail = (__force unsigned long)(__GFP_NOFAIL | __GFP_DIRECT_RECLAIM);
+	const unsigned int places = call->rule->flags >> LKM_GFP_SHIFT;
 	int i;
 
-	for (i = 1; call->rule->flags & RULE_GFP && i < 4; i++)
-		if (call->arg[i] <= U32_MAX && (call->arg[i] & nofail) == nofail)
+	for (i = 0; i < ARRAY_SIZE(call->arg); i++)
+		if (places & BIT(i) && call->arg[i] <= U32_MAX &&
+		    (call->arg[i] & nofail) == nofail)
 			return true;
 	return false;
 }

@@ -70,8 +70,8 @@ enum lkm_check {
 #define RULE_MEMORY		32	/* a give that frees slab memory */
 #define RULE_BULK		64	/* kmem_cache_free_bulk(): arg1 pointers at arg2 */
 #define RULE_PAGES		128
-#define RULE_GFP		256	/* takes GFP flags */
-#define RULE_ALL		512	/* a give that may give back all of the family */
+#define RULE_ALL		256	/* a give that may give back all of the family */
+#define LKM_GFP_SHIFT		16	/* above: bit N says that argument N may be GFP flags */
 
 struct lkm_rule {
 	u8 fail;
