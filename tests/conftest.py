@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,8 @@ from lkm.errors import LkmError
 from lkm.kernels import store
 
 MARKER = "debug_kernel"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+"""Its tests are as a user would have them, without a marker of ours."""
 
 
 @cache
@@ -26,7 +29,11 @@ def pytest_report_header() -> list[str]:
     return [f"the debug kernel is not in the store: tests marked {MARKER} are deselected"]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(EXAMPLES):
+            item.add_marker("vm")
     out = [item for item in items if item.get_closest_marker(MARKER) and not is_here()]
     if out:
         config.hook.pytest_deselected(items=out)

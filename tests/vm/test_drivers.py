@@ -10,6 +10,8 @@ import pytest
 
 import lkm
 
+pytestmark = pytest.mark.vm
+
 FRAME = bytes(range(256)) * 12
 """64 x 48 pixels of GREY."""
 ADD_EVENTS, SET_EVENTS = 0x5E01, 0x5E03
