@@ -28,7 +28,7 @@ from lkm.problems import find
 from lkm.symbolize import DebugInfo
 from lkm.vm import accel, snapshot
 from lkm.vm.machine import Machine
-from lkm.vm.qemu import Clock, Config
+from lkm.vm.qemu import Clock
 
 ROOT = Path(__file__).parents[1]
 MODULES = ROOT / "tests" / "data" / "modules"
@@ -45,6 +45,7 @@ APPEND = {
     "free_twice": "slub_debug=FZPU",
     "use_after_free": "kfence.sample_interval=1",
     "free_page_twice": "debug_pagealloc=off",
+    "hold_rcu": "nosoftlockup rcupdate.rcu_cpu_stall_timeout=3",
 }
 """What a way needs on the kernel's command line."""
 
@@ -59,6 +60,8 @@ WAYS = (
     "free_twice", "odd_return", "underflow", "add_twice", "expose", "free_page_twice", "leave_cache",
     "leak_in_timer", "leak_in_work",
 )  # fmt: skip
+WORSE = ("lose_stack", "hold_rcu", "free_locked_page", "forget_memory")
+"""The ways of worse.c; the last is seen by the debug kernel alone: `--out tests/data/logs debug=debug`."""
 HUNG = 60.0
 """Seconds for a way that does not come back; the clock of these guests is virtual."""
 
@@ -66,11 +69,22 @@ HUNG = 60.0
 def machine(kernel: Kernel, way: str) -> Machine:
     """A fresh machine for a way to go wrong."""
     chosen = accel.machine_config(kernel)
-    config = Config(kernel.arch, accel=chosen.accel, append=APPEND.get(way, ""))
-    if way in ("spin", "stall"):  # one CPU spins, and virtual time goes by its instructions
+    config = replace(chosen, append=f"{chosen.append} {APPEND.get(way, '')}".strip())
+    if way in (
+        "spin",
+        "stall",
+        "hold_rcu",
+    ):  # one CPU spins, and virtual time goes by its instructions
         config = replace(config, clock=Clock.REAL, cpus=2)
     frozen = snapshot.prepare(kernel, config)
     return Machine(snapshot.restore(frozen), release=kernel.release, restored_from=frozen.path)
+
+
+def module_of(way: str) -> str:
+    """The module that goes wrong in this way."""
+    if way in OWN:
+        return way
+    return "worse" if way in WORSE else "crash"
 
 
 def capture(kernel: Kernel, way: str, image: bytes, timeout: float) -> list[Record]:
@@ -79,13 +93,26 @@ def capture(kernel: Kernel, way: str, image: bytes, timeout: float) -> list[Reco
         guest.ping()
         if way == "wait_for_ever":
             guest.write("/proc/sys/kernel/hung_task_timeout_secs", b"2\n")
-        own = way in OWN
-        words = "" if own else f"what={'spin' if way == 'stall' else way}"
+        words = "" if way in OWN else f"what={'spin' if way == 'stall' else way}"
         load = guest.load(image, words, timeout=timeout)
         records = list(load.records)
         if load.end == "done" and load.errno == 0:
-            records += guest.unload(way if own else "crash", timeout=timeout).records
+            records += _scanned(guest) if way == "forget_memory" else []
+            records += guest.unload(module_of(way), timeout=timeout).records
     return records
+
+
+def _scanned(guest: Machine) -> list[Record]:
+    """What kmemleak finds: an object has to be some seconds old, and is told at the second scan."""
+    guest.timeout = 600
+    if ("-", "kmemleak") not in guest.list_dir("/sys/kernel/debug"):
+        return []
+    guest.write("/sys/module/kmemleak/parameters/verbose", b"1")
+    records: list[Record] = []
+    for _ in range(2):
+        records += guest.settle(8).records
+        guest.write("/sys/kernel/debug/kmemleak", b"scan")
+    return [*records, *guest.settle(0).records]
 
 
 def written(records: Iterable[Record]) -> tuple[str, bytes]:
@@ -111,24 +138,30 @@ def _answers(kernel: Kernel, path: Path) -> bytes:
     return json.dumps([(*each, it) for each, it in zip(locations, answers, strict=True)]).encode()
 
 
+def _keep(name: str, kernel: Kernel, path: Path) -> None:
+    """The module with its debug info, and for crash.ko what addr2line says of it."""
+    objects = OBJECTS / name
+    objects.mkdir(parents=True, exist_ok=True)
+    packed = lzma.compress(path.read_bytes(), preset=9 | lzma.PRESET_EXTREME)
+    (objects / f"{path.name}.xz").write_bytes(packed)
+    if path.stem == "crash":
+        answers = lzma.compress(_answers(kernel, path))
+        (objects / "crash.addr2line.xz").write_bytes(answers)
+
+
 def series(name: str, kernel: Kernel, ways: Iterable[str], out: Path) -> None:
     """All ways on one kernel."""
     target = out / name
     target.mkdir(parents=True, exist_ok=True)
     images = {}
-    for module in ("crash", *OWN):
+    for module in sorted(set(map(module_of, ways))):
         shutil.copy(MODULES / f"{module}.c", BUILD)
         built = kbuild.build(sources.find(BUILD / f"{module}.c"), kernel).objects[module]
         images[module] = ko.read_image(built.stripped)
-        if module == "crash":
-            packed = lzma.compress(built.path.read_bytes(), preset=9 | lzma.PRESET_EXTREME)
-            objects = OBJECTS / name
-            objects.mkdir(parents=True, exist_ok=True)
-            (objects / "crash.ko.xz").write_bytes(packed)
-            answers = lzma.compress(_answers(kernel, built.path))
-            (objects / "crash.addr2line.xz").write_bytes(answers)
+        if module not in OWN:
+            _keep(name, kernel, built.path)
     for way in ways:
-        records = capture(kernel, way, images.get(way, images["crash"]), HUNG)
+        records = capture(kernel, way, images[module_of(way)], HUNG)
         found = [f"{each.kind} {each.function}" for each in find(records) if each.module]
         print(f"{name} {way}: {len(records)} records, {', '.join(found) or 'nothing'}", flush=True)
         if found or (way in WAYS[-3:] and find(records)):
@@ -142,7 +175,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("kernels", nargs="+", metavar="SERIES=RELEASE")
-    parser.add_argument("--only", nargs="+", metavar="WAY", default=[*WAYS, *OWN])
+    parser.add_argument("--only", nargs="+", metavar="WAY", default=[*WAYS, *WORSE, *OWN])
     parser.add_argument("--out", type=Path, default=LOGS)
     arguments = parser.parse_args()
     BUILD.mkdir(exist_ok=True)

@@ -10,14 +10,16 @@ import pytest
 from tests.unit.no_sources import NoSources
 
 from lkm.log import parse_console, parse_kmsg
-from lkm.problems import Module, find, trace
+from lkm.problems import Module, Process, find, trace
 from lkm.symbolize import DebugInfo
 
 DATA = Path(__file__).parents[1] / "data"
 PATHS = sorted((DATA / "logs" / "captured").glob("*/*"))
-LINES = (DATA / "modules" / "crash.c").read_text().split("\n")
+LINES = {
+    name: (DATA / "modules" / f"{name}.c").read_text().split("\n") for name in ("crash", "worse")
+}
 
-# For each way to go wrong: (the function of crash.c, a line of it, which of several equal ones) a problem.
+# For each way to go wrong: (the function, a line of it, which of several equal ones) a problem.
 AT: dict[str, list[tuple[str, str, int]]] = {
     "read_null": [("read_null", "return *(volatile int *)address;", 1)],
     "write_bad": [("write_bad", "*(volatile int *)address = 1;", 1)],
@@ -53,21 +55,27 @@ AT: dict[str, list[tuple[str, str, int]]] = {
     "use_after_free": [("use_after_free", "*(volatile char *)room;", 1)],
     "write_past_end": [("write_past_end", "kfree(room);", 1)],
     "free_twice": [("free_twice", "kfree(room);", 2)],
+    "lose_stack": [("lose_stack", 'asm volatile("xchg %0, %%rsp\\n\\t"', 1)] * 2,
+    "hold_rcu": [("hold_rcu", "udelay(1000);", 1)],
+    "free_locked_page": [("free_locked_page", "__free_page(page);", 1)],
 }
+WORSE = {"lose_stack", "hold_rcu", "free_locked_page"}
+"""The ways of worse.c."""
 ELSEWHERE = {"oops_init", "oops_exit", "warn", "odd_return", "overflow_stack"}
 """Other modules; a report that names no place; a recursion, which ends wherever the stack does."""
 
 
 @cache
-def info(series: str) -> DebugInfo:
-    packed = (DATA / "symbolize" / series / "crash.ko.xz").read_bytes()
-    return DebugInfo(lzma.decompress(packed), "crash.ko")
+def info(series: str, name: str) -> DebugInfo:
+    packed = (DATA / "symbolize" / series / f"{name}.ko.xz").read_bytes()
+    return DebugInfo(lzma.decompress(packed), f"{name}.ko")
 
 
-def number(function: str, text: str, which: int) -> int:
-    """The line of crash.c that the function has it in."""
-    start = next(n for n, line in enumerate(LINES) if f" {function}(" in line and ";" not in line)
-    found = [n for n in range(start, len(LINES)) if LINES[n].strip() == text]
+def number(module: str, function: str, text: str, which: int) -> int:
+    """The line of the module's source that the function has it in."""
+    lines = LINES[module]
+    start = next(n for n, line in enumerate(lines) if f" {function}(" in line and ";" not in line)
+    found = [n for n in range(start, len(lines)) if lines[n].strip() == text]
     return found[which - 1] + 1
 
 
@@ -87,9 +95,10 @@ def test_a_real_report_is_traced_to_its_line(path: Path) -> None:
     records = parse_kmsg(raw) if path.suffix == ".kmsg" else parse_console(raw)
     # What a corrupted slab does to others is not the module's.
     reports = [problem for problem in find(records) if problem.module]
-    problems = trace(reports, [Module("crash", info(path.parent.name))], NoSources())
+    name = "worse" if path.stem in WORSE else "crash"
+    problems = trace(reports, [Module(name, info(path.parent.name, name))], NoSources())
     found = [(problem.function, problem.line) for problem in problems]
-    expected = [(where, number(where, text, which)) for where, text, which in AT[path.stem]]
+    expected = [(at, number(name, at, text, which)) for at, text, which in AT[path.stem]]
     assert found == expected
 
 
@@ -127,4 +136,15 @@ def test_a_report_of_the_debug_kernel_is_traced_to_its_line(way: str) -> None:
 
 
 def test_every_log_of_the_debug_kernel_is_tried() -> None:
-    assert {path.stem for path in (DATA / "logs" / "debug").iterdir()} == DEBUG.keys()
+    ways = {path.stem for path in (DATA / "logs" / "debug").iterdir()}
+    assert ways == {*DEBUG, "forget_memory"}
+
+
+def test_the_objects_that_kmemleak_finds_are_told_by_the_line_that_allocated_them() -> None:
+    module = Module("worse", info("debug", "worse"))
+    records = parse_kmsg((DATA / "logs" / "debug" / "forget_memory.kmsg").read_bytes())
+    (problem,) = trace(find(records), [module], NoSources())
+    line = number("worse", "forget_memory", "last = kmalloc(100, GFP_KERNEL);", 1)
+    assert (problem.kind, problem.function, problem.line) == ("kmemleak", "forget_memory", line)
+    assert problem.count == 16
+    assert problem.process == Process("init", problem.process.pid if problem.process else 0)

@@ -96,6 +96,12 @@ CAPTURED: dict[str, list[tuple[ProblemKind, str | None, str]]] = {
     "use_after_free": [(K.KFENCE, "use_after_free", "BUG: KFENCE: use-after-free read in ")],
     "write_past_end": [(K.SLAB, "write_past_end", "BUG kmalloc-64: ")],
     "free_twice": [(K.SLAB, "free_twice", "BUG kmalloc-64: Object already free")],
+    "lose_stack": [
+        (K.DOUBLE_FAULT, "lose_stack", "PANIC: double fault"),
+        (K.PANIC, "lose_stack", "Kernel panic - not syncing: "),
+    ],
+    "hold_rcu": [(K.RCU_STALL, "hold_rcu", "INFO: rcu_")],
+    "free_locked_page": [(K.BAD_PAGE, "free_locked_page", "BUG: Bad page state in process init")],
 }
 PATHS = sorted((LOGS / "captured").glob("*/*"))
 
@@ -109,10 +115,13 @@ def test_a_real_report_is_found_typed_and_traced_to_the_modules_function(path: P
     for problem, (_, _, summary) in zip(found, expected, strict=True):
         assert problem.summary.startswith(summary)
         assert "\n" not in problem.summary
-        assert problem.module == ("crash" if path.stem not in OWN_MODULE else path.stem)
+        assert problem.module == MODULE_OF.get(path.stem, "crash")
 
 
-OWN_MODULE = {"oops_init", "oops_exit", "warn"}
+MODULE_OF = {
+    **{name: name for name in ("oops_init", "oops_exit", "warn")},
+    **dict.fromkeys(("lose_stack", "hold_rcu", "free_locked_page"), "worse"),
+}
 
 
 def test_every_captured_way_to_go_wrong_is_known_and_every_known_one_captured() -> None:

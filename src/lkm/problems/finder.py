@@ -44,6 +44,7 @@ _CPU = re.compile(
     r"CPU: \d+ (?:UID: \d+ )?PID: (?P<pid>\d+) Comm: (?P<comm>.+?) "
     r"(?:Kdump: loaded )?(?:Tainted: |Not tainted )"
 )
+_OWNER = re.compile(r'  comm "(?P<comm>.+?)", pid (?P<pid>\d+)')
 _TAINTED = re.compile(r"\bTainted: (?P<letters>[A-Z](?:[A-Z ]*[A-Z])?)\b(?!=)")
 _RIP = re.compile(r"(?:RIP: 0010:|e?pc : )")
 _STACK_OVER = re.compile(
@@ -182,7 +183,8 @@ def _warning_summary(report: Report, kind: ProblemKind, groups: dict[str, str]) 
 def _process(lines: Sequence[str], groups: dict[str, str]) -> Process | None:
     if "comm" in groups:
         return Process(groups["comm"], int(groups["pid"][:20]))
-    match = next((found for line in lines if (found := _CPU.match(line))), None)
+    said = (_CPU.match(line) or _OWNER.match(line) for line in lines)
+    match = next((found for found in said if found), None)
     return Process(match["comm"], int(match["pid"][:20])) if match else None
 
 

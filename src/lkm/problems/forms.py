@@ -310,6 +310,13 @@ FORMS: tuple[Form, ...] = (
         "kmemleak: ",
         r"kmemleak: (?P<summary>\d+ new suspected memory leaks?)",
         until=Until.LINE,
+        within=frozenset({_K.KMEMLEAK}),
+    ),
+    *_forms(
+        _K.KMEMLEAK,
+        "kmemleak: unref",
+        r"kmemleak: (?P<summary>unreferenced object 0x[0-9a-f]+ \(size \d+\))",
+        until=Until.STACK,
     ),
     *_forms(
         _K.SUSPICIOUS_RETURN,
@@ -338,7 +345,7 @@ MESSAGES: tuple[tuple[ProblemKind, str], ...] = (
 CUT_HERE = "------------[ cut here ]------------"
 RULE = re.compile(r"={20,}")
 END_MARKER = re.compile(r"---\[ end trace |={20,}$")
-STACK_BEGINS = re.compile(r"Call [Tt]race:")
+STACK_BEGINS = re.compile(r"Call [Tt]race:|  backtrace[: ]")
 STACK_ENDS = re.compile(r" </TASK>")
 
 REGISTERS = re.compile(r"(?:[RE]?[A-DS][XIPS]|R\d\d|[RE]IP|[RE]?[SB]P|[C-GS]S|[CD]R\d|PKRU|Code): ")
@@ -364,6 +371,7 @@ BODY = re.compile(
             r"(?:Left |Right )?(?:Redzone|Object|Padding|Bytes b4) |Slab 0x|0x[0-9a-f]+-0x",
             r"-{20,}|INFO: (?:Slab|Object|Allocated|Freed|0x)|(?:Allocated|Freed) (?:in|by) ",
             r"page:|raw: |flags: |page dumped because:|The buggy address|kfence-#|(?:allocated|freed) by ",
+            r'  (?:comm "|hex dump|backtrace)| {4}[0-9a-f]{2} ',
             r"(?:read|write|race) .*0x[0-9a-f]+ of \d+ bytes by ",
         ]
     )

@@ -92,6 +92,9 @@ class Reader:
         return self._done
 
     def feed(self, index: int, line: str) -> None:
+        if self._open and self._open.kind is ProblemKind.KMEMLEAK:
+            # With kmemleak.verbose each line of it begins so (warn_or_seq_printf(), mm/kmemleak.c).
+            line = re.sub(r"^kmemleak: (?=  )", "", line)
         if found := _form_of(line):
             self._begin(index, line, *found)
         elif line == CUT_HERE:
