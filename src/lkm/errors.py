@@ -208,7 +208,8 @@ class KernelProblem(ModuleFailure):
     def __init__(
         self, problem: Problem, *, log: Sequence[str] = (), traced: Sequence[str] = ()
     ) -> None:
-        super().__init__(problem.summary, evidence=(*traced, *log))
+        hint = f"lkm explain {problem.kind}"
+        super().__init__(problem.summary, evidence=(*traced, *log), hint=hint)
         self.problem = problem
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from lkm import cli, errors
 from lkm.cli import run as run_verb
+from lkm.problems import ProblemKind
 
 
 def outcome(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -100,3 +101,28 @@ def test_the_completion_script_knows_every_verb(
     code, out, _ = outcome(capsys, "completion", shell)
     assert code == 0
     assert [verb for verb in cli.VERBS if verb not in out] == []
+
+
+# Kinds of problem
+
+
+def test_a_kind_of_problem_is_explained_in_any_spelling(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = outcome(capsys, "explain", "LEFT_behind")
+    assert code == 0
+    assert out.startswith("left-behind\n\nWhat it means\n")
+    assert "left /proc/leaves_proc behind" in out
+    assert "](" not in out
+
+
+def test_all_kinds_of_problem_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = outcome(capsys, "explain")
+    assert [kind for kind in ProblemKind if f"{kind} " not in out] == []
+
+
+def test_a_kind_of_problem_that_there_is_not_is_refused_with_one_that_is_near(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, _, err = outcome(capsys, "explain", "soft-lokup")
+    assert code == 2
+    assert "'soft-lokup'" in err
+    assert "hint: lkm explain soft-lockup" in err

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit import problem_blocks
 
 from lkm import errors, loadcheck
 from lkm.arch import X86_64
@@ -351,3 +352,26 @@ def test_each_kind_of_problem_has_its_page_and_is_in_the_list(kind: ProblemKind)
     ]
     index = (ROOT / "docs" / "problems" / "README.md").read_text()
     assert f"| [`{kind}`]({kind}.md) |" in index
+
+
+BLOCK = re.compile(
+    r"```text\n(?P<block>.*?)```\n\n"
+    r"From `tests/data/modules/(?P<module>\w+)\.c` with `what=(?P<what>\w+)` on (?P<on>.*?)\.\n",
+    re.S,
+)
+MADE_OF_LOGS = {
+    page.stem: found
+    for page in sorted((ROOT / "docs" / "problems").glob("*.md"))
+    if page.stem not in ("left-behind", "README") and (found := BLOCK.search(page.read_text()))
+}
+
+
+@pytest.mark.parametrize("kind", MADE_OF_LOGS)
+def test_what_a_page_shows_of_a_problem_is_what_lkm_makes_of_the_log(kind: str) -> None:
+    found = MADE_OF_LOGS[kind]
+    series = "debug" if found["on"] == "the debug kernel" else found["on"]
+    assert found["block"] == problem_blocks.block(found["module"], found["what"], series, kind)
+
+
+def test_most_pages_show_what_lkm_makes_of_a_captured_log() -> None:
+    assert len(MADE_OF_LOGS) >= 22

@@ -19,6 +19,7 @@ VERBS: dict[str, str] = {
     "matrix": "try sources on many kernels",
     "bisect": "the first kernel on which a source fails",
     "faults": "fail each call of a module that can fail, one at a time",
+    "explain": "what a kind of problem means, and what usually causes it",
     "build": "build a module source with the kernel's own Kbuild",
     "clean": "remove what lkm built",
     "kernel": "the kernels on this disk, and what can be fetched",

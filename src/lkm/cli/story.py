@@ -64,6 +64,8 @@ def _show_module(module: ModuleRun, style: Style) -> None:
     )
     if module.hint:
         print(f"hint: {module.hint}")
+    elif module.problems:
+        print(f"hint: lkm explain {module.problems[0].kind}")
 
 
 def _show_problem(problem: Problem, style: Style) -> None:
