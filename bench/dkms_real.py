@@ -21,7 +21,7 @@ from lkm import source as sources
 from lkm.errors import BuildError, ExcludedError
 from lkm.kbuild import workdir
 from lkm.kbuild.dkms import reading
-from lkm.kernels import apt, dkms, store, toolchain
+from lkm.kernels import apt, dkms, downloads, store, toolchain
 from lkm.kernels.kernel import Kernel
 from lkm.sandbox import Bind
 from lkm.source import ModuleSource
@@ -51,7 +51,7 @@ def dkms_script(into: Path) -> Path:
     def fetch(world: apt.World) -> None:
         package = apt.alone(world, "dkms")
         print(f"dkms {package.version}", file=sys.stderr)
-        toolchain.unpack(apt.download(world, [package], into), into)
+        toolchain.unpack(downloads.get(world, [package], into), into)
 
     apt.retrying(apt.world("trixie", X86_64), fetch, progress=_Silent())
     return into / "usr/sbin/dkms"

@@ -23,12 +23,23 @@ from lkm.progress import SILENT, Progress
 if TYPE_CHECKING:
     import filelock
 
-__all__ = ["disk_bytes", "disk_errors", "exclusive", "making", "no_space", "remove", "sweep"]
+__all__ = [
+    "DOWNLOAD",
+    "disk_bytes",
+    "disk_errors",
+    "exclusive",
+    "making",
+    "no_space",
+    "remove",
+    "sweep",
+]
 
 WAIT = 1800.0
 """Seconds to wait for another lkm that makes the same thing: a slow mirror, not a deadlock."""
 
 _PARTIAL = ".partial-"
+DOWNLOAD = ".download-"
+"""How the directory is called that has the downloads for another: kernels/downloads.py."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 

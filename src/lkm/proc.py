@@ -27,7 +27,7 @@ from typing import IO, Any
 
 from lkm.errors import HostError
 
-__all__ = ["Finished", "deathbound", "end", "find_tool", "popen", "run", "stream"]
+__all__ = ["Crew", "Finished", "deathbound", "end", "find_tool", "popen", "run", "stream"]
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +110,58 @@ def _the_spawner() -> _Spawner:
         return _spawner
 
 
+class Crew:
+    """Threads that are interrupted together: a signal interrupts the main thread only."""
+
+    _mine = threading.local()
+
+    def __init__(self) -> None:
+        self._stopped = False
+        self.running: dict[subprocess.Popen[bytes], float] = {}
+
+    @contextlib.contextmanager
+    def member(self) -> Iterator[None]:
+        """This thread belongs to the crew as long as the block lasts."""
+        self._mine.crew = self
+        try:
+            yield
+        finally:
+            del self._mine.crew
+
+    def stop(self) -> None:
+        """Ends the members' processes; each member gets KeyboardInterrupt, now or at its next one."""
+        self._stopped = True
+        for process, grace in list(self.running.items()):
+            kill_group(process, grace)
+
+    @classmethod
+    @contextlib.contextmanager
+    def watching(cls, process: subprocess.Popen[bytes], grace: float) -> Iterator[None]:
+        """The process is ended by the `stop` of the crew that this thread is in, if it is in one."""
+        crew: Crew | None = getattr(cls._mine, "crew", None)
+        if crew is None:
+            yield
+            return
+        crew.running[process] = grace
+        try:
+            crew.check()
+            yield
+            crew.check()
+        finally:
+            crew.running.pop(process)
+
+    @classmethod
+    def check_mine(cls) -> None:
+        """Raises KeyboardInterrupt in a member of a crew that was stopped."""
+        if crew := getattr(cls._mine, "crew", None):
+            crew.check()
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt in a crew that was stopped."""
+        if self._stopped:
+            raise KeyboardInterrupt
+
+
 def deathbound(argv: Sequence[str]) -> list[str]:
     """`argv` wrapped so that the kernel kills it when this process dies.
 
@@ -154,6 +206,15 @@ def popen(
 
 def end(process: subprocess.Popen[bytes], *, grace: float = 0.0) -> None:
     """End a process and its group: SIGTERM and `grace` seconds where given, then SIGKILL; wait."""
+    kill_group(process, grace)
+    process.wait()
+    for pipe in (process.stdout, process.stderr):
+        if pipe:
+            pipe.close()
+
+
+def kill_group(process: subprocess.Popen[bytes], grace: float = 0.0) -> None:
+    """What `end` sends. A bwrap that has just been started survives SIGTERM, with what it was to start."""
     if grace and process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
@@ -162,10 +223,6 @@ def end(process: subprocess.Popen[bytes], *, grace: float = 0.0) -> None:
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    for pipe in (process.stdout, process.stderr):
-        if pipe:
-            pipe.close()
 
 
 @contextlib.contextmanager
@@ -175,15 +232,17 @@ def stream(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
+    grace: float = 0.0,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process whose stdout and stderr come through one pipe; ended and waited for on leaving."""
+    """A process whose stdout and stderr come through one pipe; ended (`end`) and waited for on leaving."""
     process = popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd=cwd, pass_fds=pass_fds
     )
     try:
-        yield process
+        with Crew.watching(process, grace):
+            yield process
     finally:
-        end(process)
+        end(process, grace=grace)
 
 
 def run(
@@ -196,15 +255,17 @@ def run(
     pass_fds: Sequence[int] = (),
     on_line: Callable[[str], None] | None = None,
     keep_lines: int | None = TAIL_LINES,
+    grace: float = 0.0,
 ) -> Finished:
     """Run a process to its end, whatever its exit status.
 
     `on_line` sees each line of output as it comes; the last `keep_lines` (all, for None) are returned.
-    Raises HostError when the program is missing, or after `timeout` seconds, naming the `stage`.
+    Raises HostError when the program is missing, or after `timeout` seconds, naming the `stage`. Interrupted,
+    it has `grace` seconds to put its things in order.
     """
     started = time.monotonic()
     lines: deque[str] = deque(maxlen=keep_lines)
-    with stream(argv, env=env, cwd=cwd, pass_fds=pass_fds) as process:
+    with stream(argv, env=env, cwd=cwd, pass_fds=pass_fds, grace=grace) as process:
         assert process.stdout is not None
         expired = threading.Event()
 

@@ -18,7 +18,8 @@ SOURCE = Path(__file__).parents[2] / "src" / "lkm"
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "base": (
-        "_version", "arch", "atomic", "closing", "config", "errors", "paths", "proc", "progress", "sandbox",
+        "_version", "arch", "atomic", "closing", "config", "errors", "paths", "pool", "proc", "progress",
+        "sandbox",
     ),
     "facts": (
         "end", "ko", "ktap", "leaks", "log", "machine", "params", "problems", "source",
@@ -77,6 +78,7 @@ BUILTIN_RAISES = {
     ("qmp", "TimeoutError"): "caught in vm",
     ("settings", "ValueError"): "caught in the same file",
     ("fixtures", "_Skipped"): "what pytest calls a skip",
+    ("proc", "KeyboardInterrupt"): "Ctrl-C, for the threads that it does not reach",
     ("hooks", "CollectError"): "what pytest shows without a traceback",
     ("record", "TypeError"): "caught in the same file",
     ("signature", "ValueError"): "caught in the same file",

@@ -9,7 +9,7 @@ import pytest
 from lkm import proc
 from lkm.arch import X86_64
 from lkm.errors import HostError, UsageError
-from lkm.kernels import apt
+from lkm.kernels import apt, downloads
 from lkm.progress import SILENT
 
 _POOL = "http://m/debian/pool/main"
@@ -167,17 +167,21 @@ def test_packages_are_read_from_print_uris() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("line", "percentage"),
-    [
-        ("dlstatus:1:25.9174:Retrieving file 1 of 2", 25.9174),
-        ("dlstatus:2:100.0000:Retrieving file 2 of 2 (1min 2s: remaining)", 100.0),
-        ("Get:1 http://mirror.example/debian trixie/main amd64 x amd64 1 [2 kB]", None),
-        ("", None),
-    ],
-)
-def test_apts_status_lines_say_how_far_it_is(line: str, percentage: float | None) -> None:
-    assert apt._percentage(line) == percentage
+def test_a_file_whose_sha256_is_not_known_is_not_downloaded(tmp_path: Path) -> None:
+    (weak, *_) = apt._parse_uris(URIS)
+    with pytest.raises(HostError, match="no SHA256 of gcc-14_14"):
+        downloads.get(apt.world("trixie", X86_64), [weak], tmp_path)
+
+
+def test_a_list_of_mirrors_is_left_to_apt_get(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = apt._parse_uris(URIS)[1]
+    monkeypatch.setenv("LKM_DEBIAN_MIRROR", "mirror+file:/etc/apt/mirrors/debian.list")
+    argv = downloads._argv(apt.world("trixie", X86_64), [package])
+    assert argv[0] == "apt-get"
+    assert argv[-1] == f"{package.name}={package.version}"
+    monkeypatch.setenv("LKM_DEBIAN_MIRROR", "http://mirror.example/debian")
+    argv = downloads._argv(apt.world("trixie", X86_64), [package])
+    assert argv[-3:] == [package.uri, package.filename, package.digest]
 
 
 @pytest.mark.parametrize(

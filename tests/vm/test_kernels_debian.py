@@ -20,7 +20,7 @@ import pytest
 from lkm import proc, sandbox
 from lkm.arch import X86_64
 from lkm.errors import HostError
-from lkm.kernels import apt, modules, store, toolchain
+from lkm.kernels import apt, downloads, modules, store, toolchain
 from lkm.kernels.kernel import Kernel
 
 pytestmark = pytest.mark.vm
@@ -184,9 +184,9 @@ def test_a_changed_package_is_refused(mirror: Mirror, tmp_path: Path) -> None:
     assert apt.refresh(world)
     package = next(p for p in apt.closure(world, ["linux-base"]) if p.name == "linux-base")
     with pytest.raises(HostError, match="failed verification and was refused"):
-        apt.download(world, [package], tmp_path)
+        downloads.get(world, [package], tmp_path)
     mirror.tamper = lambda _, body: body
-    assert [path.name for path in apt.download(world, [package], tmp_path)] == [package.filename]
+    assert [path.name for path in downloads.get(world, [package], tmp_path)] == [package.filename]
 
 
 def test_an_unreachable_mirror_is_the_hosts_fault(
@@ -291,8 +291,8 @@ def test_two_at_once_fetch_a_kernel_once(cache: Path) -> None:
     assert said[0][-1] == said[1][-1]
     assert sum(line.startswith("fetching the kernel") for lines in said for line in lines) == 1
     assert sum(line.startswith("waiting for another lkm") for lines in said for line in lines) >= 1
-    left = [p.name for p in (*cache.glob("*/.partial-*"), *cache.glob("*/*/archives/*.deb"))]
-    assert left == []
+    assert list(cache.rglob("*.deb")) == []
+    assert list(cache.glob("*/.partial-*")) == []
 
 
 def test_a_built_tree_needs_no_packages_of_its_own(tmp_path: Path) -> None:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lkm.cli.common import add_json, kernel_named
 from lkm.cli.render import Style, print_json, size, table, working
+from lkm.errors import LkmError
+
+if TYPE_CHECKING:
+    from lkm.kernels import Kernel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,19 +96,36 @@ def _available(arguments: argparse.Namespace) -> int:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
-    from lkm.kernels import selection, store
+    from lkm.cli.board import board
+    from lkm.kernels import selection, several, store
 
+    names: tuple[str | None, ...] = (None,)
     with working(quiet=arguments.json) as progress:
-        names: tuple[str | None, ...] = (None,)
         if arguments.names:
             names = selection.select(",".join(arguments.names), progress=progress)
-        kernels = [store.fetch_newest(name, progress=progress) for name in names]
+    with board(quiet=arguments.json) as rows:
+        found = several.fetch(names, board=rows)
+    kernels = [kernel for kernel in found if not isinstance(kernel, LkmError)]
+    errors = [error for error in found if isinstance(error, LkmError)]
+    if errors:
+        _tell_the_others(kernels, errors[1:], to_stdout=not arguments.json)
+        raise errors[0]
     if arguments.json:
         print_json({"schema": 1, "kernels": [store.describe(kernel) for kernel in kernels]})
-        return 0
-    for kernel in kernels:
-        print(f"{kernel.release}  {size(kernel.disk_bytes or 0)}")
+    else:
+        _tell_the_others(kernels, (), to_stdout=True)
     return 0
+
+
+def _tell_the_others(
+    kernels: Sequence[Kernel], errors: Sequence[LkmError], *, to_stdout: bool
+) -> None:
+    """What came, and what else went wrong: one kernel that cannot be had does not keep the others."""
+    for kernel in kernels:
+        stream = sys.stdout if to_stdout else sys.stderr
+        print(f"{kernel.release}  {size(kernel.disk_bytes or 0)}", file=stream)
+    for error in errors:
+        print(f"lkm: {error}", file=sys.stderr)
 
 
 def _remove(arguments: argparse.Namespace) -> int:

@@ -128,17 +128,13 @@ def fetch(waiting: Sequence[Cell], runner: Runner, *, quiet: bool) -> None:
 
     One that cannot be had is left to its cells, which say so.
     """
-    import contextlib
-
-    from lkm.errors import LkmError
-    from lkm.kernels import store
+    from lkm.cli.board import board
+    from lkm.kernels import several
 
     if runner.remote:
         return
-    with working(quiet=quiet) as progress:
-        for kernel in dict.fromkeys(cell.kernel for cell in waiting):
-            with contextlib.suppress(LkmError):
-                store.get(kernel, progress=progress)
+    with board(quiet=quiet) as rows:
+        several.fetch([cell.kernel for cell in waiting], newest=False, board=rows)
 
 
 def _run(planned: Plan, runner: Runner, *, quiet: bool) -> Report:

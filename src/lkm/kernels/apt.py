@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from urllib.parse import unquote
 from lkm import atomic, config, paths, proc
 from lkm.arch import Arch
 from lkm.errors import HostError, UsageError
-from lkm.kernels.apt_words import REFUSED, failure
+from lkm.kernels.apt_words import GONE, REFUSED, failure
 from lkm.kernels.suites import SUITES, base_suite
 from lkm.progress import SILENT, Progress
 
@@ -30,7 +31,7 @@ __all__ = [
     "alone",
     "cache",
     "closure",
-    "download",
+    "command",
     "failure",
     "find_mirror",
     "keyring",
@@ -44,7 +45,6 @@ DAY = 86400.0
 """How long package lists are believed, in seconds, unless a download shows that they are old."""
 
 _UPDATE_TIMEOUT = 600.0
-_DOWNLOAD_TIMEOUT = 3600.0
 _QUERY_TIMEOUT = 120.0
 
 _KEYRINGS = ("debian-archive-keyring.gpg", "debian-archive-keyring.pgp")
@@ -67,13 +67,17 @@ class World:
 
 @dataclass(frozen=True)
 class Package:
-    """One package file of the archive, as `apt-get --print-uris` names it; `size` in bytes."""
+    """One package file of the archive, as `apt-get --print-uris` names it; `size` in bytes.
+
+    `digest` is `SHA256:` and 64 digits, from the signed lists.
+    """
 
     name: str
     version: str
     filename: str
     size: int
     digest: str
+    uri: str = ""
 
 
 def keyring() -> Path:
@@ -200,7 +204,10 @@ def _configuration(of: World) -> str:
 def _write_if_new(path: Path, text: str) -> bool:
     if path.is_file() and path.read_text() == text:
         return False
-    path.write_text(text)
+    # Another lkm may read it now.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    partial.write_text(text)
+    partial.replace(path)
     return True
 
 
@@ -216,7 +223,7 @@ def refresh(of: World, *, force: bool = False, progress: Progress = SILENT) -> b
         if not force and _is_fresh(of.stamp):
             return True
         progress.step(f"reading what Debian {of.suite} offers")
-        done = _apt(of, ["apt-get", "update"], f"apt-get update ({of.suite})", _UPDATE_TIMEOUT)
+        done = command(of, ["apt-get", "update"], f"apt-get update ({of.suite})", _UPDATE_TIMEOUT)
         if done.returncode:
             if _is_missing(of, done.output):
                 return False
@@ -250,7 +257,7 @@ def retrying(of: World, work: Callable[[World], _T], progress: Progress) -> _T:
     try:
         return work(of)
     except HostError as error:
-        if not any(" 404 " in f"{line} " for line in error.evidence):
+        if not any(GONE.search(line) for line in error.evidence):
             raise
     refresh(of, force=True, progress=progress)
     return work(of)
@@ -261,7 +268,7 @@ _OTHER_MIRROR = "set LKM_DEBIAN_MIRROR to the URL of a mirror that has it"
 
 def cache(of: World, arguments: Sequence[str]) -> str:
     """What `apt-cache ARGUMENTS` prints in a world, without apt's notes."""
-    done = _apt(of, ["apt-cache", *arguments], "apt-cache", _QUERY_TIMEOUT)
+    done = command(of, ["apt-cache", *arguments], "apt-cache", _QUERY_TIMEOUT)
     if done.returncode:
         raise failure(f"apt-cache {arguments[0]} ({of.suite})", done.output)
     return "\n".join(line for line in done.output.splitlines() if not line.startswith(_NOTES))
@@ -276,7 +283,7 @@ def closure(of: World, packages: Sequence[str]) -> tuple[Package, ...]:
         "apt-get", "install", "--yes", "--print-uris", "--no-install-recommends",
         "--target-release", of.suite, "--option", "Acquire::ForceHash=SHA256", *packages,
     ]  # fmt: skip
-    done = _apt(of, arguments, f"apt-get install --print-uris ({of.suite})", _QUERY_TIMEOUT)
+    done = command(of, arguments, f"apt-get install --print-uris ({of.suite})", _QUERY_TIMEOUT)
     if done.returncode:
         raise failure(f"the dependencies of {', '.join(packages)}", done.output)
     return _parse_uris(done.output)
@@ -287,7 +294,7 @@ def alone(of: World, package: str) -> Package:
     argv = ["apt-get", "download", "--print-uris", "--option", "Acquire::ForceHash=SHA256", package]
     stage = f"apt-get download --print-uris ({of.suite})"
     # Not where the caller is: apt names no URI for a file that lies in the current directory.
-    done = _apt(of, argv, stage, _QUERY_TIMEOUT, cwd=of.directory)
+    done = command(of, argv, stage, _QUERY_TIMEOUT, cwd=of.directory)
     found = _parse_uris(done.output)
     if done.returncode or not found:
         raise failure(f"the package {package} of {of.suite}", done.output)
@@ -303,47 +310,13 @@ def _parse_uris(output: str) -> tuple[Package, ...]:
         if found := _URI.fullmatch(line.rstrip()):
             name, version, _ = unquote(found["file"]).split("_")
             size = int(found["size"])
-            packages.append(Package(name, version, found["file"], size, found["digest"]))
+            packages.append(
+                Package(name, version, found["file"], size, found["digest"], found["uri"])
+            )
     return tuple(packages)
 
 
-def download(
-    of: World, packages: Sequence[Package], into: Path, *, progress: Progress = SILENT
-) -> tuple[Path, ...]:
-    """The package files, verified by apt against the signed lists, in the directory `into`.
-
-    Raises HostError, and leaves nothing of use, when one is refused.
-    """
-    total = sum(package.size for package in packages)
-    names = [f"{package.name}={package.version}" for package in packages]
-
-    def on_line(line: str) -> None:
-        if (done := _percentage(line)) is not None:
-            progress.amount(total * done / 100, total, "B")
-
-    done = _apt(
-        of,
-        ["apt-get", "-o", "APT::Status-Fd=1", "download", *names],
-        f"apt-get download ({of.suite})",
-        _DOWNLOAD_TIMEOUT,
-        cwd=into,
-        on_line=on_line,
-    )
-    if done.returncode:
-        raise failure(f"the packages of {packages[0].name} {packages[0].version}", done.output)
-    progress.amount(total, total, "B")
-    return tuple(sorted(into.glob("*.deb")))
-
-
-def _percentage(line: str) -> float | None:
-    """The percentage in a `dlstatus:ITEM:PERCENT:TEXT` line of APT::Status-Fd (apt.conf(5))."""
-    kind, _, rest = line.partition(":")
-    if kind != "dlstatus":
-        return None
-    return float(rest.split(":")[1])
-
-
-def _apt(
+def command(
     of: World,
     argv: list[str],
     stage: str,
@@ -351,7 +324,9 @@ def _apt(
     *,
     cwd: Path | None = None,
     on_line: Callable[[str], None] | None = None,
+    grace: float = 0.0,
 ) -> proc.Finished:
+    """Runs a program of apt's in a world, whatever its exit status; its output is all kept."""
     return proc.run(
         [argv[0], "--config-file", str(of.directory / "apt.conf"), *argv[1:]],
         stage=stage,
@@ -360,6 +335,7 @@ def _apt(
         cwd=cwd,
         on_line=on_line,
         keep_lines=None,
+        grace=grace,
     )
 
 

@@ -7,12 +7,14 @@ import re
 from lkm import atomic
 from lkm.errors import HostError
 
-__all__ = ["REFUSED", "failure"]
+__all__ = ["GONE", "REFUSED", "failure"]
 
 REFUSED = re.compile(
     r"GPG error|NO_PUBKEY|BADSIG|EXPKEYSIG|REVKEYSIG|is not signed|not available or not signed"
     r"|verification|Hash Sum mismatch|unexpected size|cannot be authenticated|Mirror sync in progress"
 )
+GONE = re.compile(r" 404( |$)")
+"""The mirror's answer for a package that it has no more."""
 _FULL = re.compile(r"No space left|[Dd]isk quota exceeded|enough free space|write error.*space")
 _OFFLINE = re.compile(
     r"Could not resolve|Temporary failure|Could not connect|Cannot initiate the connection|timed out"

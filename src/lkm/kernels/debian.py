@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
-from lkm import atomic, proc, sandbox
+from lkm import atomic, pool, proc, sandbox
 from lkm.arch import X86_64, Arch
 from lkm.errors import HostError
-from lkm.kernels import apt, catalog, record, toolchain
+from lkm.kernels import apt, catalog, downloads, packaging, record, shrink, toolchain
 from lkm.kernels.catalog import Offer
 from lkm.kernels.kernel import Kernel, Toolchain
 from lkm.kernels.suites import base_suite
@@ -18,16 +18,13 @@ from lkm.progress import SILENT, Progress
 
 __all__ = ["depmod", "fetch"]
 
-_OWN = re.compile(r"linux-(?:image|binary|modules|headers|kbuild|base)-\d")
-_COMPILER = re.compile(r"(gcc-\d+)(?:-for-host)?")
-"""Debian's headers depend on the compiler that built the kernel: by name, since 6.13 through -for-host."""
-
 
 def fetch(offer: Offer, *, arch: Arch = X86_64, progress: Progress = SILENT) -> Kernel:
     """The offered kernel in the store, its toolchain too: downloaded, verified by apt, unpacked.
 
     The caller holds the lock, `atomic.exclusive(record.kernels_dir() / offer.release)`. Raises HostError
-    without network or space, and when a package is refused; nothing of the kernel is left then.
+    without network or space, and when a package is refused; nothing of the kernel is left then but what was
+    downloaded and is good.
     """
 
     def work(world: apt.World) -> Kernel:
@@ -42,22 +39,29 @@ def fetch(offer: Offer, *, arch: Arch = X86_64, progress: Progress = SILENT) -> 
         tools = toolchain.ensure(
             base_suite(current.suite), _compiler(packages, current), arch=arch, progress=progress
         )
-        own = tuple(package for package in packages if _OWN.match(package.name))
+        own = tuple(package for package in packages if packaging.is_own(package.name))
         return _make(current, arch, world, own, tools, progress)
 
     return apt.retrying(apt.world(offer.suite, arch), work, progress)
 
 
 def _current(offer: Offer, arch: Arch) -> Offer:
-    """The offer as the lists have it now: the same release may have got a newer version."""
+    """The offer as the lists have it now: the same release may have got a newer version, or be gone."""
     now = catalog.offers(offer.suite, arch=arch)
-    return next((other for other in now if other.release == offer.release), offer)
+    for other in now:
+        if other.release == offer.release:
+            return other
+    like_it = [other.release for other in now if other.flavour == offer.flavour]
+    raise HostError(
+        f"{offer.release} has been withdrawn from Debian {offer.suite}",
+        evidence=[f"there now: {', '.join(like_it[-3:])}"] if like_it else [],
+        hint=f"lkm kernel fetch {like_it[-1]}" if like_it else "lkm kernel list --available",
+    )
 
 
 def _compiler(packages: Sequence[apt.Package], offer: Offer) -> str:
-    for package in packages:
-        if found := _COMPILER.fullmatch(package.name):
-            return found[1]
+    if found := packaging.compiler(package.name for package in packages):
+        return found
     raise HostError(
         f"{offer.headers_package} {offer.version} depends on no compiler that lkm knows"
     )
@@ -72,10 +76,13 @@ def _make(
     progress: Progress,
 ) -> Kernel:
     home = record.kernels_dir() / offer.release
-    with atomic.making(home, f"the kernel {offer.release}") as partial:
-        _unpack(partial, offer, world, packages, progress)
+    what = f"the kernel {offer.release}"
+    with downloads.area(home) as archives, atomic.making(home, what) as partial:
+        missing = shrink.link_shared(partial, packages)
+        _unpack(partial, offer, world, missing, archives, progress)
         progress.step(f"indexing the modules of {offer.release}")
         depmod(partial, offer.release, tools)
+        shrink.compress_modules(partial / "lib/modules" / offer.release)
         made = _describe(partial, offer, arch, packages, tools)
         record.write(partial, made)
         toolchain.add_mount_points(tools.root, [inside for _, inside in made.binds])
@@ -87,15 +94,27 @@ def _unpack(
     offer: Offer,
     world: apt.World,
     packages: tuple[apt.Package, ...],
+    archives: Path,
     progress: Progress,
 ) -> None:
-    archives = partial / "archives"
-    archives.mkdir()
+    """Downloads packages and unpacks each while the next is on its way."""
     progress.step(f"fetching the kernel {offer.release}")
-    files = apt.download(world, packages, archives, progress=progress)
-    progress.step(f"unpacking the kernel {offer.release}")
-    toolchain.unpack(files, partial, progress=progress)
-    archives.rmdir()
+    with pool.working(1) as unpacker:
+        jobs: list[Future[None]] = []
+
+        def unpack(file: Path) -> None:
+            jobs.append(unpacker.submit(lambda: toolchain.unpack([file], partial)))
+
+        in_order = sorted(packages, key=_long_to_unpack)
+        downloads.get(world, in_order, archives, progress=progress, ready=unpack)
+        progress.step(f"unpacking the kernel {offer.release}")
+        unpacker.results(jobs)
+    shrink.drop_useless(partial)
+
+
+def _long_to_unpack(package: apt.Package) -> tuple[bool, int]:
+    """Sorts first what is best unpacked while others are on their way: many small files, then large ones."""
+    return packaging.shared_directory(package.name) is None, -package.size
 
 
 def depmod(partial: Path, release: str, tools: Toolchain) -> None:
@@ -125,18 +144,16 @@ def _describe(
     home: Path, offer: Offer, arch: Arch, packages: tuple[apt.Package, ...], tools: Toolchain
 ) -> record.Record:
     release = offer.release
-    modules = f"lib/modules/{release}"
-    system_maps = (f"boot/System.map-{release}", f"{modules}/System.map")
     return record.Record(
         release=release,
         arch=arch.name,
         suite=offer.suite,
         flavour=offer.flavour,
         version=offer.version,
-        image=_the_one(home, f"boot/vmlinuz-{release}", f"{modules}/vmlinuz"),
-        config=_the_one(home, f"boot/config-{release}", f"{modules}/config"),
-        system_map=next((path for path in system_maps if (home / path).is_file()), None),
-        modules_dir=modules,
+        image=packaging.image(home, release),
+        config=packaging.config(home, release),
+        system_map=packaging.system_map(home, release),
+        modules_dir=f"lib/modules/{release}",
         build_dir=f"/usr/src/linux-headers-{release}",
         binds=_binds(home),
         toolchain_suite=tools.suite,
@@ -145,14 +162,6 @@ def _describe(
         disk_bytes=atomic.disk_bytes(home),
         packages=tuple(sorted(f"{package.name} {package.version}" for package in packages)),
     )
-
-
-def _the_one(home: Path, *candidates: str) -> str:
-    """Where a file is: below /boot, or since 7.x in the modules' directory."""
-    for candidate in candidates:
-        if (home / candidate).is_file():
-            return candidate
-    raise HostError(f"the packages of {home.name} have none of {', '.join(candidates)}")
 
 
 def _binds(home: Path) -> tuple[tuple[str, str], ...]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from lkm import atomic, paths
 from lkm.arch import X86_64, Arch
 from lkm.errors import HostError, UsageError
-from lkm.kernels import apt, catalog, debug_build, kconfig, record, rootfs, toolchain
+from lkm.kernels import apt, catalog, debug_build, downloads, kconfig, record, rootfs, toolchain
 from lkm.kernels.catalog import DEBUG_FLAVOUR, Wanted
 from lkm.kernels.debian import depmod
 from lkm.kernels.debug_build import Work
@@ -160,17 +160,21 @@ def _unpack(source: Source, place: Path, work: Work, arch: Arch, progress: Progr
     _check_space(place)
 
     def make(world: apt.World) -> None:
-        with atomic.exclusive(place, "a build"), atomic.making(place, "the source") as partial:
-            archives, tree = partial / "archives", partial / "tree"
-            archives.mkdir()
+        with (
+            atomic.exclusive(place, "a build"),
+            downloads.area(place) as archives,
+            atomic.making(place, "the source") as partial,
+        ):
+            packed, tree = partial / "packed", partial / "tree"
+            packed.mkdir()
             tree.mkdir()
             progress.step(f"fetching the source of {source.release}")
-            files = apt.download(world, [source.package], archives, progress=progress)
+            files = downloads.get(world, [source.package], archives, progress=progress)
             progress.step(f"unpacking the source of {source.release}")
-            toolchain.unpack(files, archives, progress=progress)
-            (archive,) = (archives / "usr/src").glob("linux-source-*.tar.*")
+            toolchain.unpack(files, packed, progress=progress)
+            (archive,) = (packed / "usr/src").glob("linux-source-*.tar.*")
             archive.rename(tree / archive.name)
-            shutil.rmtree(archives)
+            shutil.rmtree(packed)
             debug_build.unpack_tree(replace(work, tree=tree), archive.name)
 
     apt.retrying(apt.world(source.suite, arch), make, progress)

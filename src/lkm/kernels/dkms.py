@@ -77,17 +77,18 @@ def _source(home: Path, what: str) -> Path:
 
 
 def _fetch(home: Path, name: str, suite: str, progress: Progress) -> None:
-    from lkm.kernels import apt, toolchain
+    from lkm.kernels import apt, downloads, toolchain
 
     def make(world: apt.World) -> None:
         found = _alone(world, name)
-        with atomic.making(home, f"the package {name}") as partial:
-            archives, root = partial / "archives", partial / "root"
-            archives.mkdir()
+        with (
+            downloads.area(home) as archives,
+            atomic.making(home, f"the package {name}") as partial,
+        ):
+            root = partial / "root"
             root.mkdir()
             progress.step(f"fetching {found.name} {found.version}")
-            toolchain.unpack(apt.download(world, [found], archives, progress=progress), root)
-            archives.rmdir()
+            toolchain.unpack(downloads.get(world, [found], archives, progress=progress), root)
 
     apt.retrying(apt.world(suite, X86_64), make, progress)
 

@@ -65,12 +65,16 @@ def _find(home: Path) -> Unpacked | None:
 def _make(
     home: Path, suite: str, packages: Sequence[str], arch: Arch, progress: Progress
 ) -> Unpacked:
-    from lkm.kernels import apt
+    from lkm.kernels import apt, downloads
 
     def make(world: apt.World) -> Unpacked:
         wanted = apt.closure(world, packages)
-        with atomic.making(home, f"the rootfs {home.name}") as partial:
-            _fill(partial, world, wanted, progress)
+        what = f"the rootfs {home.name}"
+        with downloads.area(home) as archives, atomic.making(home, what) as partial:
+            progress.step(f"fetching {len(wanted)} packages of Debian {suite}")
+            files = downloads.get(world, wanted, archives, progress=progress)
+            progress.step(f"unpacking {len(wanted)} packages of Debian {suite}")
+            _fill(partial / "root", files, progress)
             names = sorted(f"{package.filename} {package.digest}" for package in wanted)
             identity = hashlib.sha256("\n".join(names).encode()).hexdigest()
             meta = {"schema": SCHEMA, "identity": identity, "packages": names}
@@ -80,18 +84,8 @@ def _make(
     return apt.retrying(apt.world(suite, arch), make, progress)
 
 
-def _fill(
-    partial: Path, world: apt.World, packages: Sequence[apt.Package], progress: Progress
-) -> None:
-    from lkm.kernels import apt
-
-    archives, root = partial / "archives", partial / "root"
-    archives.mkdir()
+def _fill(root: Path, files: Sequence[Path], progress: Progress) -> None:
     root.mkdir()
-    progress.step(f"fetching {len(packages)} packages of Debian {world.suite}")
-    files = apt.download(world, packages, archives, progress=progress)
-    progress.step(f"unpacking {len(packages)} packages of Debian {world.suite}")
     toolchain.unpack(toolchain.links_first(files), root, progress=progress)
-    archives.rmdir()
     for name in toolchain.USELESS:
         shutil.rmtree(root / "usr/share" / name, ignore_errors=True)

@@ -147,15 +147,15 @@ _UNPACK = """
 into=$1; shift
 for archive; do
     echo "$archive"
-    dpkg-deb --extract "$archive" "$into" && rm -- "$archive" || exit 1
+    dpkg-deb --extract "$archive" "$into" || exit 1
 done
 chmod -R u-s,g-s -- "$into"
 """
-"""One archive after the other, each deleted at once: a full disk needs the room. A store has no setuid."""
+"""A store has no setuid."""
 
 
 def unpack(archives: Sequence[Path], into: Path, *, progress: Progress = SILENT) -> None:
-    """Unpacks package files as the calling user, in their order, and deletes them.
+    """Unpacks package files as the calling user, in their order.
 
     bubblewrap shows the rest of this computer read-only, and ends what dpkg-deb starts when lkm dies.
     """
@@ -171,7 +171,7 @@ def unpack(archives: Sequence[Path], into: Path, *, progress: Progress = SILENT)
 
     inside = ["/bin/sh", "-c", _UNPACK, "unpack", str(into), *map(str, archives)]
     finished = proc.run(
-        [*_contained(into, *{archive.parent for archive in archives}), *inside],
+        [*_contained(into), *inside],
         stage=f"unpacking into {into}",
         timeout=1200,
         on_line=on_line,
@@ -181,11 +181,10 @@ def unpack(archives: Sequence[Path], into: Path, *, progress: Progress = SILENT)
     progress.amount(len(archives), len(archives))
 
 
-def _contained(*writable: Path) -> list[str]:
+def _contained(writable: Path) -> list[str]:
     # Not the sandbox of builds: as root this keeps the capabilities that tar needs for file owners.
     line = ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
-    for path in writable:
-        line += ["--bind", str(path), str(path)]
+    line += ["--bind", str(writable), str(writable)]
     line += ["--unshare-pid", "--unshare-net", "--unshare-ipc"]
     return [*line, "--die-with-parent", "--new-session", "--chdir", "/", "--"]
 
@@ -204,15 +203,18 @@ def _home(suite: str, cc: str) -> Path:
 
 def _make(home: Path, suite: str, cc: str, arch: Arch, progress: Progress) -> Toolchain:
     from lkm import sandbox
-    from lkm.kernels import apt
+    from lkm.kernels import apt, downloads
 
     # Before the download: without bubblewrap all of it would be in vain.
     sandbox.check_usable(Path("/"))
 
     def make(world: apt.World) -> Toolchain:
         packages = apt.closure(world, [*_PACKAGES, _PAHOLE.get(suite, "pahole"), cc])
-        with atomic.making(home, f"the toolchain {home.name}") as partial:
-            _fill(partial / "root", world, packages, cc, progress)
+        what = f"the toolchain {home.name}"
+        with downloads.area(home) as archives, atomic.making(home, what) as partial:
+            progress.step(f"fetching the toolchain {world.suite} {cc}")
+            files = downloads.get(world, packages, archives, progress=progress)
+            _fill(partial / "root", files, cc, progress)
             _write_meta(partial, packages)
         made = find(suite, cc)
         assert made is not None
@@ -221,19 +223,10 @@ def _make(home: Path, suite: str, cc: str, arch: Arch, progress: Progress) -> To
     return apt.retrying(apt.world(suite, arch), make, progress)
 
 
-def _fill(
-    root: Path, world: apt.World, packages: Sequence[apt.Package], cc: str, progress: Progress
-) -> None:
-    from lkm.kernels import apt
-
-    archives = root.parent / "archives"
-    archives.mkdir()
+def _fill(root: Path, files: Sequence[Path], cc: str, progress: Progress) -> None:
     root.mkdir()
-    progress.step(f"fetching the toolchain {world.suite} {cc}")
-    files = apt.download(world, packages, archives, progress=progress)
-    progress.step(f"unpacking the toolchain {world.suite} {cc}")
+    progress.step(f"unpacking the toolchain {root.parents[1].name} {cc}")
     unpack(links_first(files), root, progress=progress)
-    archives.rmdir()
     _finish(root, cc)
 
 

@@ -29,9 +29,11 @@ _OPTIONS = ("packages", "memory", "modules", "timeout")
 
 
 @pytest.fixture(scope="session", name="_lkm_session")
-def lkm_session() -> Iterator[Session]:
+def lkm_session(request: pytest.FixtureRequest) -> Iterator[Session]:
     """What the tests of this process share."""
-    session = Session()
+    calls = (getattr(item, "callspec", None) for item in request.session.items)
+    named = (call.params.get("_lkm_kernel") for call in calls if call)
+    session = Session(dict.fromkeys(name for name in named if name))
     yield session
     session.close()
 

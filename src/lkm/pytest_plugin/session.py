@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,10 @@ __all__ = ["Session"]
 
 
 class Session:
-    """Kernels, builds and machines for tests. `close` ends what no test has."""
+    """Kernels, builds and machines for tests that name the kernels `wanted`. `close` ends what no test has."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Iterable[str] = ()) -> None:
+        self._wanted = tuple(wanted)
         self._kernels: dict[str | None, Kernel] = {}
         self._built: dict[tuple[Path, str], Objects | LkmError] = {}
         self._prepared: dict[tuple[str, Settings], Snapshot] = {}
@@ -33,8 +35,18 @@ class Session:
         from lkm.api.kernel import kernel
 
         if name not in self._kernels:
+            self._fetch_all()
             self._kernels[name] = kernel(name)
         return self._kernels[name]
+
+    def _fetch_all(self) -> None:
+        """Fetch what tests will ask for and this disk has not, side by side; each meets its own error."""
+        wanted, self._wanted = self._wanted, ()
+        if len(wanted) > 1:
+            from lkm.kernels import several
+
+            with contextlib.suppress(LkmError):
+                several.fetch(wanted, newest=False)
 
     def build(self, path: Path, kernel: Kernel) -> Objects:
         """What the source at `path` makes, built once, or its error again. Raises what `lkm.build` does."""
