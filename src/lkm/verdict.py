@@ -198,8 +198,9 @@ def reason_of_refusal(name: str, load: Outcome) -> tuple[str, str | None]:
         return f"insmod: {symbol}: {said}", None
     if symbol == "EKEYREJECTED":
         return f"insmod: {symbol}: its content is not what was signed", "lkm sign FILE.ko"
-    if symbol in ("ENOEXEC", "ENOKEY", "EINVAL"):
+    if symbol in ("ENOEXEC", "ENOKEY"):
         return f"insmod: {symbol}: the kernel does not take this file for a module of its own", None
+    # The loader gives EINVAL, too, and says why each time (kernel/module/main.c, version.c, kernel/params.c).
     reason = f"insmod: {symbol}: {name}'s init returned it"
     return reason, _NO_DEVICE if symbol in ("ENODEV", "ENXIO") else None
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+from dataclasses import replace
+
 import pytest
 
 from lkm.end import End
@@ -68,3 +71,22 @@ def test_each_stage_has_its_name() -> None:
     assert names == [
         "init", "parameter callback", "the time after its init", "exit", "the time after its exit",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("texts", "reason"),
+    [
+        ((), "insmod: EINVAL: lime's init returned it"),
+        (
+            ("lime: loading out-of-tree module taints kernel.",),
+            "insmod: EINVAL: lime's init returned it",
+        ),
+        (("lime: Unknown symbol f (err -22)",), "insmod: EINVAL: Unknown symbol f (err -22)"),
+    ],
+)
+def test_einval_is_the_inits_own_where_the_loader_says_nothing(
+    texts: tuple[str, ...], reason: str
+) -> None:
+    load = replace(outcome(End.DONE, texts=texts), errno=errno.EINVAL)
+    judged = judge("lime", Stages(load))
+    assert (judged.verdict, judged.reason) == (Verdict.LOAD_FAILED, reason)
