@@ -117,8 +117,21 @@ def held(machine: Machine, module: str, number: int) -> str | None:
             if loaded.used_by:
                 first = _typed(machine, "rmmod", *loaded.used_by)
                 return f"{', '.join(loaded.used_by)} use it: {first} first"
-            return f"its reference count is {loaded.refcount}: something has it open, or it holds itself"
+            return f"its reference count is {loaded.refcount}: {_users(machine, module)}"
     return None
+
+
+def _users(machine: Machine, module: str) -> str:
+    from lkm.openfiles import holders
+
+    found = [str(each) for each in dict.fromkeys(holders(machine, module))]
+    if not found:
+        return "something has it open, or it holds itself"
+    more = f", and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return ", ".join(found[:_SHOWN]) + more
+
+
+_SHOWN = 3
 
 
 def _typed(machine: Machine, verb: str, *words: str) -> str:

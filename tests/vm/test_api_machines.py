@@ -351,3 +351,14 @@ def test_where_a_module_was_that_moved_unseen_nothing_is_told(
         problem = freed_code(vm)
         assert problem.address
         assert problem.function is None
+
+
+def test_a_module_that_is_in_use_is_told_with_who_has_its_device_open(kernel: lkm.Kernel) -> None:
+    with kernel.machine() as vm:
+        vm.insmod(EXAMPLES / "chardev")
+        with vm.start(["sh", "-c", "exec sleep 100 </dev/chardev"]) as user:
+            while "sleep" not in vm.path(f"/proc/{user.pid}/comm").read_text():
+                pass
+            with pytest.raises(lkm.UnloadError) as refused:
+                vm.rmmod("chardev")
+        assert f"sleep (pid {user.pid}) has /dev/chardev open" in str(refused.value)
