@@ -62,12 +62,18 @@ class Bench:
         self.put(
             "cpu_a_cell_without_compiler", built.cpu / told["cells"], "s, the source built before"
         )
-        self.put("cpu_of_a_guest", built.guests / told["cells"], "s of these")
         self.put("seconds_a_cell", alone["wall"] / told["cells"], "s of wall time, one worker")
         listed = ",".join(self.kernels)
         kept = spent([*LKM, "--kernels", listed, *sets[0], *sets[1]])
         self.put("unchanged", kept.wall, f"s, {2 * told['cells']} cells, whole process")
-        ends = spent([*LKM, "--kernels", "oldest,newest", parts.fresh(self.directory)[0]])
+        ends = spent(
+            [
+                *LKM,
+                "--kernels",
+                f"{self.kernels[0]},{self.kernels[-1]}",
+                parts.fresh(self.directory)[0],
+            ]
+        )
         self.put("oldest_and_newest", ends.wall, "s, hello, whole process")
 
     def dask(self) -> None:

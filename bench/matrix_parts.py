@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import cpu
-from lkm.matrix import runner as runners
+from lkm.matrix.cell import run_cell
 from lkm.matrix.executor import Local, Workers
 from lkm.matrix.plan import Plan, sources_of
 from lkm.matrix.runner import Runner
@@ -143,10 +143,10 @@ def _refused(workers: Workers, paths: Sequence[str], kernels: Sequence[str]) -> 
     (source,) = sources_of(paths[:1])
     (cell,) = Plan((source,), tuple(kernels[:1])).cells()
     with workers.open() as executor:
-        executor.submit(cpu.run_cell, replace(cell, code="another")).result()
+        executor.submit(run_cell, replace(cell, code="another")).result()
         started = time.perf_counter()
         refused = replace(cell, code="another")
-        wait([executor.submit(cpu.run_cell, refused) for _ in range(_REFUSED)])
+        wait([executor.submit(run_cell, refused) for _ in range(_REFUSED)])
         return (time.perf_counter() - started) / _REFUSED
 
 
@@ -154,7 +154,6 @@ def main() -> None:
     """Do a part."""
     part, listed, *words = sys.argv[1:]
     kernels = listed.split(",")
-    vars(runners)["run_cell"] = cpu.run_cell
     if part == "cells":
         jobs, again, *paths = words
         told = ran(paths, kernels, Local(int(jobs)), again=again == "again")

@@ -61,6 +61,15 @@ def test_a_changed_source_runs_again_and_comes_back_free(tmp_path: Path) -> None
     assert Kept().find(cell(source(tmp_path))) is not None
 
 
+def test_the_same_source_by_another_name_is_found_and_called_by_that(tmp_path: Path) -> None:
+    one = cell(source(tmp_path))
+    kept(one)
+    renamed = dataclasses.replace(one, source=dataclasses.replace(one.source, name="./demo"))
+    found = Kept().find(renamed)
+    assert found is not None
+    assert (found.source, found.kept) == ("./demo", True)
+
+
 def test_another_lkm_believes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = cell(source(tmp_path))
     kept(one)

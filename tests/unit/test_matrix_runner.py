@@ -15,9 +15,9 @@ from tests.unit.matrix_cells import KERNELS, cell, reported, result, source
 from lkm.errors import HostError, MachineError, UsageError
 from lkm.kernels import store
 from lkm.matrix import cell as cells
+from lkm.matrix import dask, suite
 from lkm.matrix import plan as plans
 from lkm.matrix import runner as runners
-from lkm.matrix import suite
 from lkm.matrix.cell import Cell, run_cell
 from lkm.matrix.outcome import CellResult, exit_code, gravest
 from lkm.matrix.results import Kept
@@ -35,6 +35,7 @@ class Threads:
     remote = False
 
     def __init__(self, dying: int = 0) -> None:
+        self.troubles: list[HostError] = []
         self.dying = dying
         self.opened = 0
 
@@ -276,3 +277,12 @@ def test_a_test_that_met_broken_infrastructure_is_no_verdict() -> None:
 
 def test_a_source_without_tests_has_none(tmp_path: Path) -> None:
     assert suite.run(source(tmp_path).path, KERNELS[0])["tests"] == 0
+
+
+def test_no_scheduler_is_trouble_of_this_computer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask, "_CONNECT", 0.2)
+    with (
+        pytest.raises(HostError, match=r"no Dask scheduler at tcp://127\.0\.0\.1:1"),
+        dask.Dask("tcp://127.0.0.1:1").open(),
+    ):
+        pass

@@ -7,9 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -95,52 +94,85 @@ def has_qemu(name: str) -> bool:
     return False
 
 
-def test_a_worker_that_is_killed_in_mid_run_loses_nothing(
-    start: Start, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_dead_client_a_dead_worker_and_a_useless_one_lose_nothing(
+    start: Start, address: str, tmp_path: Path
 ) -> None:
     workers = {name: worker(start, address, f"{tmp_path}-{name}") for name in ("a", "b")}
-    releases = [each.name for each in (store(tmp_path) / "kernels").iterdir()]
-    # The client has none of the files that the workers have, but the sources and package lists.
-    client_dir = tmp_path / "client"
-    client_dir.mkdir()
-    (client_dir / "apt").symlink_to(cache_dir() / "apt")
-    monkeypatch.setenv("LKM_CACHE_DIR", str(client_dir))
-    kernels = [
-        next(r for r in releases if r.startswith(f"{s}.") and "cloud" in r) for s in ("6.1", "6.12")
-    ]
-    words = ["--kernels", ",".join(kernels), "--timeout", "6", "--dask", address, "--json"]
-    client = subprocess.Popen(
-        [sys.executable, "-m", "lkm", "matrix", str(HELLO), str(MODULES / "spin.c"), *words],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 120
-    while not has_qemu(f"{tmp_path}-a"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    workers["a"].kill()
-    output, _ = client.communicate(timeout=300)
-    states = [(cell["source"], cell["state"]) for cell in json.loads(output)["cells"]]
-    assert states == [("hello", "ok")] * 2 + [("spin", "hung")] * 2
-    assert client.returncode == 1
+    client_dir = own_store(tmp_path)
+    quick = [str(HELLO), str(MODULES / "oops_init.c")]
+    words = ["--kernels", kernel(tmp_path), "--timeout", "2", "--dask", address, "--json"]
+
+    first = client([*quick, str(MODULES / "spin.c"), *words], client_dir)
+    wait_until(lambda: any(client_dir.glob("matrix/results/*/*.json")))
+    first.kill()
+    first.communicate()
+    wait_until(lambda: not busy(tmp_path, workers))
+
+    second = client([*quick, str(MODULES / "spin.c"), *words], client_dir)
+    wait_until(lambda: busy(tmp_path, workers))
+    workers[busy(tmp_path, workers)[0]].kill()
+    output, errors = second.communicate(timeout=300)
+    assert output, errors
+    cells = json.loads(output)["cells"]
+    states = [(cell["source"], cell["state"]) for cell in cells]
+    assert states == [("hello", "ok"), ("oops_init", "problem"), ("spin", "hung")]
+    assert any(cell["kept"] for cell in cells)
+    assert second.returncode == 1
+
+    worker(start, address, f"{tmp_path}-useless", PATH=str(without_qemu(tmp_path)))
+    wait_for_workers(address, 2)
+    third = client([*quick, *words, "--again"], client_dir)
+    output, errors = third.communicate(timeout=300)
+    assert [cell["state"] for cell in json.loads(output)["cells"]] == ["ok", "problem"], errors
+    told = [line for line in errors.splitlines() if "got no more cells" in line]
+    assert len(told) == 1
+    assert "qemu-system-x86_64 is not installed" in told[0]
 
 
-def test_a_worker_without_qemu_says_so(
-    start: Start, address: str, tmp_path: Path, lkm: Any
-) -> None:
+def wait_for_workers(address: str, count: int) -> None:
+    code = f"import distributed; distributed.Client({address!r}).wait_for_workers({count}, 60)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def without_qemu(tmp_path: Path) -> Path:
     tools = tmp_path / "bin"
     tools.mkdir()
     for program in Path("/usr/bin").iterdir():
         if not program.name.startswith("qemu"):
             (tools / program.name).symlink_to(program)
-    worker(start, address, f"{tmp_path}-c", PATH=str(tools))
-    done = lkm("matrix", str(HELLO), "--kernels", "6.12", "--dask", address, "--json", "--again")
-    (cell,) = json.loads(done.stdout)["cells"]
-    assert (done.returncode, cell["state"]) == (3, "error")
-    assert cell["reason"] == f"{cell['worker']}: qemu-system-x86_64 is not installed"
+    return tools
 
 
-def test_no_scheduler_is_trouble_of_this_computer(lkm: Any) -> None:
-    done = lkm("matrix", str(HELLO), "--kernels", "6.12", "--dask", "tcp://127.0.0.1:1", "--again")
-    assert done.returncode == 3
-    assert "no Dask scheduler at tcp://127.0.0.1:1" in done.stderr
+def own_store(tmp_path: Path) -> Path:
+    """A client's store with none of the files that the workers have, but package lists."""
+    path = tmp_path / "client"
+    path.mkdir()
+    (path / "apt").symlink_to(cache_dir() / "apt")
+    return path
+
+
+def kernel(tmp_path: Path) -> str:
+    releases = [each.name for each in (store(tmp_path) / "kernels").iterdir()]
+    return next(r for r in releases if r.startswith("6.12.") and "cloud" in r)
+
+
+def client(words: list[str], cache: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "lkm", "matrix", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "LKM_CACHE_DIR": str(cache)},
+        text=True,
+    )
+
+
+def busy(tmp_path: Path, workers: Iterable[str]) -> list[str]:
+    """Which of the workers have a machine."""
+    return [name for name in workers if has_qemu(f"{tmp_path}-{name}")]
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

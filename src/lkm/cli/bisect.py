@@ -93,8 +93,11 @@ def _remote(arguments: argparse.Namespace) -> Callable[[Cell], CellResult]:
     runner = runner_for(arguments)
 
     def run(cell: Cell) -> CellResult:
+        known = len(runner.troubles)
         runner.begin([cell])
         ((_, result),) = runner.ended()
+        for trouble in runner.troubles[known:]:
+            print(f"lkm: {trouble}", file=sys.stderr)
         return result
 
     return run

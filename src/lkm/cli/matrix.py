@@ -158,7 +158,7 @@ def _show(arguments: argparse.Namespace, done: Report, runner: Runner) -> None:
     else:
         print("\n".join(told(done, Style(sys.stdout))))
     _write(arguments, done)
-    for trouble in runner.troubles[:1]:
+    for trouble in runner.troubles:
         print(f"lkm: {trouble}", file=sys.stderr)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from importlib import import_module
 from typing import Any
 
 from lkm.errors import HostError
+from lkm.matrix.cell import Cell
+from lkm.matrix.outcome import CellResult
+from lkm.matrix.spread import Answer, Job, Spread
 
 __all__ = ["Dask"]
 
@@ -19,13 +22,15 @@ _CONNECT = 10
 class Dask:
     """The workers of the scheduler at an address, `tcp://127.0.0.1:8786`.
 
-    The scheduler itself gives the cells of a worker that dies to another one.
+    The scheduler itself gives the cells of a worker that dies to another one. `troubles` names those that
+    could not do their work.
     """
 
     remote = True
 
     def __init__(self, address: str) -> None:
         self.address = address
+        self.troubles: list[HostError] = []
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Executor]:
@@ -47,4 +52,56 @@ class Dask:
                 hint="dask scheduler --host 127.0.0.1 --port 8786",
             ) from error
         with client:
-            yield client.get_executor(pure=False)
+            spread = Spread(_Cluster(client), self.troubles.append)
+            try:
+                yield spread
+            finally:
+                spread.shutdown()
+
+
+class _Cluster:
+    """A client of Dask as `Spread` needs it."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def workers(self) -> Mapping[str, int]:
+        """How many threads each worker has. Raises HostError where the scheduler is gone."""
+        if self._client.status != "running":
+            raise _gone(self._client)
+        try:
+            return dict(self._client.nthreads())
+        except OSError as error:
+            raise _gone(self._client) from error
+
+    def send(
+        self, job: Job, cell: Cell, among: frozenset[str] | None, done: Callable[[Answer], None]
+    ) -> Callable[[], None]:
+        """Submit it; what is returned cancels it."""
+        future = self._client.submit(
+            _there, job, cell, workers=sorted(among) if among else None, pure=False
+        )
+        future.add_done_callback(lambda ended: done(_answer(ended)))
+        cancel: Callable[[], None] = future.cancel
+        return cancel
+
+
+def _gone(client: Any) -> HostError:
+    return HostError(
+        f"the Dask scheduler at {client.scheduler.address} is gone",
+        hint="start it and its workers again, and the same command goes on",
+    )
+
+
+def _there(job: Job, cell: Cell) -> tuple[str, CellResult]:
+    """On a worker: its address, and the result."""
+    distributed: Any = import_module("distributed")
+    return distributed.get_worker().address, job(cell)
+
+
+def _answer(future: Any) -> Answer:
+    try:
+        worker, result = future.result()
+    except BaseException as error:  # noqa: BLE001 - handed to the thread that asked
+        return Answer(error)
+    return Answer(result, worker)

@@ -12,6 +12,8 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from lkm.errors import HostError
+
 __all__ = ["Local", "Workers", "cores"]
 
 _PR_SET_PDEATHSIG = 1
@@ -22,6 +24,8 @@ class Workers(Protocol):
 
     remote: bool
     """Whether a worker may be on a computer that does not have the source's files."""
+    troubles: list[HostError]
+    """Workers that could not do their work, and why."""
 
     def open(self) -> AbstractContextManager[Executor]:
         """An executor. Leaving it ends what is still running there, and waits for nothing."""
@@ -39,6 +43,7 @@ class Local:
 
     def __init__(self, jobs: int | None = None) -> None:
         self.jobs = jobs or cores()
+        self.troubles: list[HostError] = []
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Executor]:

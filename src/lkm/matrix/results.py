@@ -49,7 +49,7 @@ class Kept:
             return None
         with contextlib.suppress(OSError):
             os.utime(path)
-        return replace(result, kept=True)
+        return replace(result, source=cell.source.name, kept=True)
 
     def keep(self, cell: Cell, result: CellResult) -> None:
         """Put a verdict on this disk, and nothing else. Raises HostError for a full disk and the like."""
@@ -104,7 +104,7 @@ def _path(cell: Cell) -> Path:
 def _key(cell: Cell) -> str:
     source = cell.source
     parts = [
-        SCHEMA, code.identity(), source.name, source.path.relative_to(source.root).as_posix(), source.digest,
-        cell.kernel, list(cell.params), cell.tests, cell.timeout,
+        SCHEMA, code.identity(), source.path.relative_to(source.root).as_posix(), source.digest, cell.kernel,
+        list(cell.params), cell.tests, cell.timeout,
     ]  # fmt: skip
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()

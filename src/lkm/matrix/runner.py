@@ -22,7 +22,7 @@ TRIES = 3
 
 
 class Runner:
-    """Runs cells and keeps their results. `troubles` says what could not be kept, and why."""
+    """Runs cells and keeps their results."""
 
     def __init__(self, workers: Workers, kept: Kept | None = None, *, again: bool = False) -> None:
         self._workers = workers
@@ -31,7 +31,12 @@ class Runner:
         self._found: list[tuple[Cell, CellResult]] = []
         self._waiting: list[Cell] = []
         self._packed: dict[Source, Source] = {}
-        self.troubles: list[HostError] = []
+        self._unkept: list[HostError] = []
+
+    @property
+    def troubles(self) -> list[HostError]:
+        """The first result that could not be kept, and the workers that could not do their work."""
+        return [*self._unkept[:1], *self._workers.troubles]
 
     @property
     def remote(self) -> bool:
@@ -90,6 +95,8 @@ class Runner:
                 continue
             except Broken:
                 return
+            except LkmError as error:
+                result = _failed(cell, error)
             except Exception as error:  # noqa: BLE001 - the cluster's own words about this one cell
                 result = _failed(
                     cell, MachineError(f"the cluster gave it up: {error}", stage="matrix")
@@ -116,7 +123,7 @@ class Runner:
         try:
             self._kept.keep(cell, result)
         except HostError as error:
-            self.troubles.append(error)
+            self._unkept.append(error)
 
 
 def _lost(cell: Cell) -> CellResult:
