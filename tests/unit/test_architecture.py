@@ -18,8 +18,8 @@ SOURCE = Path(__file__).parents[2] / "src" / "lkm"
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "base": (
-        "_version", "arch", "atomic", "closing", "config", "errors", "paths", "pool", "proc", "progress",
-        "sandbox",
+        "_version", "arch", "atomic", "closing", "code", "config", "errors", "paths", "pool", "proc",
+        "progress", "sandbox",
     ),
     "facts": (
         "end", "ko", "ktap", "leaks", "log", "machine", "params", "problems", "source",

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from tests.unit.matrix_cells import KERNELS, cell, result, source
 
+from lkm import code
 from lkm import source as plain
 from lkm.errors import HostError, UsageError
 from lkm.kernels import store
-from lkm.matrix import code, results, sources
+from lkm.matrix import results, sources
 from lkm.matrix.cell import Cell
 from lkm.matrix.results import Kept
 

@@ -18,6 +18,7 @@ from lkm.cli.render import print_json, working
 from lkm.errors import BuildError, ModuleFailure, UsageError
 
 if TYPE_CHECKING:
+    from lkm.interpose.tracker import Tracker
     from lkm.kernels.kernel import Kernel
     from lkm.machine import Machine
     from lkm.preflight import Preflight
@@ -86,25 +87,33 @@ def _on_guests(arguments: argparse.Namespace) -> int:
         progress = stack.enter_context(working(quiet=arguments.json))
         arguments.source = located(arguments.source, progress=progress)
         kernel = kernel_named(arguments.kernel, progress)
-        make, twin = _makers(arguments, kernel, progress, kept, stack)
+        tracker = _tracker(kernel, progress) if arguments.track else None
+        make, twin = _makers(arguments, kernel, progress, kept, stack, tracker)
         # QEMU is on its way: what follows imports the rest of lkm meanwhile.
-        if arguments.track:
-            outcome = _tracked(arguments, kernel, make, progress, twin)
+        if tracker:
+            outcome = _tracked(arguments, kernel, tracker, make, progress, twin)
         else:
             outcome = _run(arguments, kernel, make, progress, where=_where(kernel, twin))
     return _show(arguments, outcome, kept)
 
 
+def _tracker(kernel: Kernel, progress: Progress) -> Tracker:
+    from lkm.interpose.tracker import tracker_for
+
+    return tracker_for(kernel, progress=progress)
+
+
 def _tracked(
     arguments: argparse.Namespace,
     kernel: Kernel,
+    tracker: Tracker,
     make: Callable[[str], Machine],
     progress: Progress,
     twin: Callable[[], Machine],
 ) -> Run:
     from lkm.interpose.track import Tracking
 
-    tracking = Tracking(kernel, make, progress=progress)
+    tracking = Tracking(tracker, make, has_tracker=not arguments.keep)
     return _run(
         arguments,
         kernel,
@@ -189,12 +198,14 @@ def _makers(
     progress: Progress,
     kept: list[str],
     stack: contextlib.ExitStack,
+    tracker: Tracker | None,
 ) -> tuple[Callable[[str], Machine], Callable[[], Machine]]:
     """What makes a module's machine, and what makes another like it."""
     from lkm.vm.fresh import Fresh
 
     if not arguments.keep:
-        fresh = stack.enter_context(Fresh(kernel, progress=progress))
+        rootfs = tracker.rootfs if tracker else None
+        fresh = stack.enter_context(Fresh(kernel, rootfs=rootfs, progress=progress))
         return lambda module: fresh.machine(), fresh.machine
 
     from lkm.cli.up import raise_machine

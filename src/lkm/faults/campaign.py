@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lkm import code
 from lkm.errors import ModuleFailure, UsageError
 from lkm.faults.exercise import exercise
 from lkm.faults.fault import Fault, Result, judged
@@ -21,8 +22,9 @@ from lkm.interpose.fallible import FALLIBLE, fallible
 from lkm.interpose.names import spoken
 from lkm.interpose.report import Call, Report
 from lkm.interpose.rewrite import CallSite, call_sites
+from lkm.interpose.rules import Plan
 from lkm.interpose.tracker import Tracker, tracker_for
-from lkm.interpose.watch import Plan, Watched, watched_run
+from lkm.interpose.watch import Watched, watched_run
 from lkm.kernels.kernel import Kernel
 from lkm.ko import read_image
 from lkm.machine import Machine
@@ -38,8 +40,6 @@ from lkm.vm.fresh import Fresh
 
 __all__ = ["Campaign", "Faults", "Subject", "subject_of"]
 
-_VERSION = 1
-"""Part of every key: raise it when the same input would give another result."""
 _TIMEOUT = 10.0
 SCHEMA = 1
 
@@ -70,9 +70,9 @@ class Subject:
 
     @cached_property
     def key(self) -> str:
-        """A digest of all that the results depend on."""
+        """A digest of all that the results depend on, lkm's own code included."""
         parts = [
-            str(_VERSION), self.kernel.identity, json.dumps(dict(self.params), sort_keys=True),
+            code.identity(), self.kernel.identity, json.dumps(dict(self.params), sort_keys=True),
             self.command or "", str(self.timeout),
         ]  # fmt: skip
         digest = hashlib.sha256("\0".join(parts).encode())
@@ -236,7 +236,9 @@ class Campaign:
 
         def make(module: str = "") -> Machine:
             machine = self._make() if self._make else self._pool().machine()
-            watched.append(Watched(machine, subject.tracker, plan, between))
+            watched.append(
+                Watched(machine, subject.tracker, plan, between, has_tracker=self._make is None)
+            )
             return watched[-1].as_machine
 
         (done,) = try_modules(
@@ -250,7 +252,9 @@ class Campaign:
     def _pool(self) -> Fresh:
         """This thread's fresh machines."""
         if not hasattr(self._local, "fresh"):
-            self._local.fresh = Fresh(self._subject.kernel, progress=self._progress)
+            self._local.fresh = Fresh(
+                self._subject.kernel, rootfs=self._subject.tracker.rootfs, progress=self._progress
+            )
             self._fresh.append(self._local.fresh)
         fresh: Fresh = self._local.fresh
         return fresh

@@ -22,11 +22,6 @@ class Choice:
     rules: tuple[Rule, ...]
     families: tuple[Family, ...]
 
-    @property
-    def has_pages(self) -> bool:
-        """Whether the kernel's frees of pages have to be watched."""
-        return any(rule.flags & Flag.PAGES for rule in self.rules)
-
     def family_of(self, rule: Rule) -> Family:
         """What a rule that takes takes."""
         return self.families[rule.family]

@@ -82,7 +82,7 @@ _KFREE = _gives("kfree kfree_sensitive kfree_const bitmap_free kfree_nolock", fl
 _RCU = _gives("kvfree_call_rcu", Key.RCU, flags=Flag.MEMORY)
 _KVFREE = _gives("kvfree kvfree_sensitive kvfree_atomic", flags=Flag.MEMORY)
 
-_PAGES = Flag.KERNEL_FREES | Flag.PAGES
+_PAGES = Flag.KERNEL_FREES
 
 MEMORY = (
     Family("kmalloc", "memory", _KMALLOC, _KFREE + _KVFREE + _RCU, _MEMORY, wrong=("vmalloc",)),

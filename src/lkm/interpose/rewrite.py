@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lkm.errors import UsageError
-from lkm.interpose.rules import RULE, Rule
+from lkm.interpose.rules import NOTHING, RULE, Plan, Rule
 from lkm.ko import signature
 from lkm.ko.elf import SHN_UNDEF, SHT_RELA, SHT_SYMTAB, Elf, Section, read_elf
 
@@ -76,8 +76,10 @@ class Interposed:
     rules: tuple[Rule, ...]
 
 
-def interpose(data: bytes, name: str, rules: Sequence[Rule], *, gate_crc: int | None) -> Interposed:
-    """The object in `data` with a stub for each of `rules` whose function it imports.
+def interpose(
+    data: bytes, name: str, rules: Sequence[Rule], plan: Plan = NOTHING, *, gate_crc: int | None
+) -> Interposed:
+    """The object in `data` with a stub for each of `rules` whose function it imports, and what is to be done.
 
     `gate_crc` is the version of lkm_gate, which the object needs where it has versions. A signature is left
     out: it would be wrong. Raises UsageError for a damaged object, and for one that is not for x86_64.
@@ -88,7 +90,7 @@ def interpose(data: bytes, name: str, rules: Sequence[Rule], *, gate_crc: int | 
         raise UsageError(f"{name} is for {elf.machine}: calls can be watched on x86_64 only")
     imported = _imported(elf)
     chosen = tuple(rule for rule in rules if rule.name in imported)
-    return Interposed(_Writer(elf, imported, chosen, gate_crc).image(), chosen)
+    return Interposed(_Writer(elf, imported, chosen, plan, gate_crc).image(), chosen)
 
 
 def call_sites(data: bytes, name: str, functions: Sequence[str]) -> list[CallSite]:
@@ -133,11 +135,17 @@ class _Writer:
     """Puts the new object together."""
 
     def __init__(
-        self, elf: Elf, imported: Mapping[str, int], rules: Sequence[Rule], gate_crc: int | None
+        self,
+        elf: Elf,
+        imported: Mapping[str, int],
+        rules: Sequence[Rule],
+        plan: Plan,
+        gate_crc: int | None,
     ) -> None:
         self._elf = elf
         self._imported = imported
         self._rules = rules
+        self._plan = plan
         self._crc = gate_crc
         self._data = bytearray(elf.data)
         at = struct.unpack_from("<Q", elf.data, 0x28)[0]
@@ -193,7 +201,7 @@ class _Writer:
         return _STUB.ljust(_STUB_SIZE, b"\xcc") * len(self._rules)
 
     def _packed(self) -> bytes:
-        return b"".join(rule.pack(number) for number, rule in enumerate(self._rules))
+        return b"".join(rule.pack(number, self._plan) for number, rule in enumerate(self._rules))
 
     def _relocations(self, numbers: Mapping[str, int], symbols: int) -> bytes:
         rules, gate = symbols - 2, symbols - 1

@@ -9,9 +9,9 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
-__all__ = ["NO_FLAGS", "RULE", "Check", "Fail", "Flag", "Key", "Rule", "Success"]
+__all__ = ["NOTHING", "NO_FLAGS", "RULE", "Check", "Fail", "Flag", "Key", "Plan", "Rule", "Success"]
 
-RULE = struct.Struct("<8BIIqQQ")
+RULE = struct.Struct("<8BIIIIqQQ")
 """struct lkm_rule."""
 _GFP_SHIFT = 16
 
@@ -88,11 +88,26 @@ class Flag(IntFlag):
     ONCE = 16
     MEMORY = 32
     BULK = 64
-    PAGES = 128
-    ALL = 256
+    ALL = 128
 
 
 NO_FLAGS = Flag(0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done with the calls: `fail` that one (from 1 on; 0 none), `record` all of them.
+
+    Without `faults` only what belongs to a pair is watched.
+    """
+
+    fail: int = 0
+    record: bool = False
+    faults: bool = False
+
+
+NOTHING = Plan()
+"""Nothing fails, nothing is recorded."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +136,10 @@ class Rule:
         """Whether a call of it can be failed."""
         return self.fail is not Fail.NOT
 
-    def pack(self, number: int) -> bytes:
-        """The struct, with the number that the kernel's side will call it by."""
+    def pack(self, number: int, plan: Plan = NOTHING) -> bytes:
+        """The struct, with the number that the kernel's side will call it by, and what is to be done."""
         return RULE.pack(
             self.fail, self.success, self.family, self.check, self.key, self.key2, self.give, self.give2,
-            self.flags | self.gfp << _GFP_SHIFT, number, self.failure, self.gives, self.partners,
+            self.flags | self.gfp << _GFP_SHIFT, number, plan.fail, plan.record, self.failure,
+            self.gives, self.partners,
         )  # fmt: skip

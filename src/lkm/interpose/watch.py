@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 from lkm import ko
@@ -13,38 +13,30 @@ from lkm.interpose import report as reports
 from lkm.interpose.choice import Choice, choose
 from lkm.interpose.report import Report
 from lkm.interpose.rewrite import interpose
-from lkm.interpose.tracker import Tracker, arguments
+from lkm.interpose.rules import NOTHING, Plan
+from lkm.interpose.tracker import Tracker
 from lkm.log import Record
 from lkm.machine import Machine, Outcome, require_loaded
 from lkm.verdict import ModuleRun, Verdict
 
-__all__ = ["Plan", "Watched", "watched_run"]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be done with the calls: `fail` that one (from 1 on; 0 none), `record` all of them.
-
-    Without `faults` only what belongs to a pair is watched.
-    """
-
-    fail: int = 0
-    record: bool = False
-    faults: bool = False
+__all__ = ["Watched", "watched_run"]
 
 
 class Watched(Closing):
     """A machine whose next module gets stubs. `between` is called between its load and its unload,
-    and says what came of it."""
+    and says what came of it. `has_tracker` says that `lkm_interpose` is there already."""
 
     def __init__(
         self,
         machine: Machine,
         tracker: Tracker,
-        plan: Plan = Plan(),
+        plan: Plan = NOTHING,
         between: Callable[[Machine], Outcome] | None = None,
+        *,
+        has_tracker: bool = True,
     ) -> None:
         self._machine = machine
+        self._has_tracker = has_tracker
         self._tracker = tracker
         self._plan = plan
         self._between = between
@@ -64,16 +56,16 @@ class Watched(Closing):
         return cast("Machine", self)
 
     def load(self, image: bytes, arguments_: str = "", *, timeout: float | None = None) -> Outcome:
-        """init_module(2) with the object and its stubs, after `lkm_interpose`."""
+        """init_module(2) with the object and its stubs."""
         facts = ko.parse(image, "module")
         self._choice = choose(set(facts.imports), self._tracker.series, faults=self._plan.faults)
-        made = interpose(image, facts.name, self._choice.rules, gate_crc=self._tracker.gate_crc)
-        words = arguments(
-            facts.name, pages=self._choice.has_pages, fail=self._plan.fail, record=self._plan.record
+        made = interpose(
+            image, facts.name, self._choice.rules, self._plan, gate_crc=self._tracker.gate_crc
         )
-        own = self._machine.load(ko.read_image(self._tracker.image), words)
-        require_loaded(own, self._tracker.image)
-        self._machine.inventory()
+        if not self._has_tracker:
+            own = self._machine.load(ko.read_image(self._tracker.image))
+            require_loaded(own, self._tracker.image)
+            self._machine.inventory()
         return self._taken_out(self._machine.load(made.image, arguments_, timeout=timeout))
 
     def unload(self, name: str, *, timeout: float | None = None) -> Outcome:

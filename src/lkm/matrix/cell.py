@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lkm import code
 from lkm.errors import HostError, LkmError, UsageError
 from lkm.machine import DEFAULT_TIMEOUT
-from lkm.matrix import code, sources
+from lkm.matrix import sources
 from lkm.matrix.outcome import CellResult, State, gravest, of_error
 from lkm.matrix.sources import Source
 from lkm.verdict import Verdict

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lkm import code
 from lkm.machine import DEFAULT_TIMEOUT
-from lkm.matrix import code, sources
+from lkm.matrix import sources
 from lkm.matrix.cell import Cell
 from lkm.matrix.sources import Source
 from lkm.progress import SILENT, Progress

@@ -16,9 +16,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from lkm import atomic, paths
+from lkm import atomic, code, paths
 from lkm.errors import LkmError
-from lkm.matrix import code
 from lkm.matrix.cell import Cell
 from lkm.matrix.outcome import CellResult
 

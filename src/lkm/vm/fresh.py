@@ -6,6 +6,7 @@ still, so it costs nothing and its clock is where it was frozen.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lkm.closing import Closing
@@ -17,20 +18,30 @@ from lkm.vm.qemu import Clock
 if TYPE_CHECKING:
     from lkm.vm.link import Link
     from lkm.vm.machine import Machine
+    from lkm.vm.rootfs import Rootfs
     from lkm.vm.snapshot import Snapshot
 
 __all__ = ["Fresh"]
 
 
 class Fresh(Closing):
-    """Makes machines that nobody has used. Ends the one that waits when it is closed."""
+    """Makes machines that nobody has used, with the files of `rootfs`.
+
+    Ends the one that waits when it is closed.
+    """
 
     def __init__(
-        self, kernel: Kernel, *, clock: Clock = Clock.VIRTUAL, progress: Progress = SILENT
+        self,
+        kernel: Kernel,
+        *,
+        clock: Clock = Clock.VIRTUAL,
+        rootfs: Rootfs | None = None,
+        progress: Progress = SILENT,
     ) -> None:
         self._kernel = kernel
         self._progress = progress
-        self._config = accel.machine_config(kernel, clock=clock, progress=progress)
+        config = accel.machine_config(kernel, clock=clock, progress=progress)
+        self._config = replace(config, rootfs=rootfs) if rootfs else config
         self._waiting: tuple[Link, Snapshot] | None = None
         if found := snapshot.find(kernel, self._config):
             self._waiting = snapshot.restore(found), found

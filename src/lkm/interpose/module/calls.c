@@ -9,20 +9,13 @@
 
 #define MOST_RECORDED 16384
 
-unsigned int lkm_fail_at;
-module_param_named(fail, lkm_fail_at, uint, 0444);
-MODULE_PARM_DESC(fail, "which fallible call to fail, counted from 1; 0 for none");
-
-bool lkm_record;
-module_param_named(record, lkm_record, bool, 0444);
-MODULE_PARM_DESC(record, "say at the end which fallible calls there were");
-
 static atomic_t calls = ATOMIC_INIT(0);
 static struct {
 	u16 rule, site;
 	u8 phase;
 } recorded[MOST_RECORDED];
 static unsigned int said;
+static bool recording;
 
 asmlinkage int lkm_enter(struct lkm_call *call);
 asmlinkage void lkm_leave(struct lkm_call *call);
@@ -31,6 +24,7 @@ void lkm_calls_reset(void)
 {
 	atomic_set(&calls, 0);
 	said = 0;
+	recording = false;
 }
 
 static unsigned long failure(const struct lkm_call *call)
@@ -68,13 +62,14 @@ static bool counted(const struct lkm_call *call)
 	unsigned int n = atomic_inc_return(&calls);
 	u16 site = 0;
 
-	if (lkm_record && n <= MOST_RECORDED) {
+	if (call->rule->record && n <= MOST_RECORDED) {
 		site = lkm_site(call->caller);
+		recording = true;
 		recorded[n - 1].rule = call->rule->number;
 		recorded[n - 1].site = site;
 		recorded[n - 1].phase = lkm_phase();
 	}
-	if (n != lkm_fail_at)
+	if (n != call->rule->fail_at)
 		return false;
 	lkm_say("failed %u %u %d %pB", n, call->rule->number, lkm_phase(),
 		(void *)call->caller);
@@ -152,7 +147,7 @@ void lkm_calls_report(void)
 	unsigned int total = atomic_read(&calls), n = min(total, (unsigned int)MOST_RECORDED);
 	int at = 0;
 
-	if (!lkm_record)
+	if (!recording)
 		return;
 	lkm_sites_say();
 	for (; said < n; said++) {

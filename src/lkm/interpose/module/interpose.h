@@ -69,8 +69,7 @@ enum lkm_check {
 #define RULE_ONCE		16	/* taking it again does not make two of it: mod_timer() */
 #define RULE_MEMORY		32	/* a give that frees slab memory */
 #define RULE_BULK		64	/* kmem_cache_free_bulk(): arg1 pointers at arg2 */
-#define RULE_PAGES		128
-#define RULE_ALL		256	/* a give that may give back all of the family */
+#define RULE_ALL		128	/* a give that may give back all of the family */
 #define LKM_GFP_SHIFT		16	/* above: bit N says that argument N may be GFP flags */
 
 struct lkm_rule {
@@ -82,6 +81,8 @@ struct lkm_rule {
 	u8 give, give2;		/* of what is given back */
 	u32 flags;
 	u32 number;
+	u32 fail_at;		/* which fallible call to fail, counted from 1; 0 for none */
+	u32 record;		/* say at the end which fallible calls there were */
 	s64 failure;
 	u64 gives;		/* bit F: it gives back family F */
 	u64 partners;		/* families that it would be wrong to give to it; what is in neither is not looked at */
@@ -112,13 +113,10 @@ struct lkm_object {
 
 /* notify.c */
 extern struct module *lkm_target;
-extern bool lkm_pages;
 enum lkm_phase lkm_phase(void);
 bool lkm_within(unsigned long address);
 
 /* calls.c */
-extern unsigned int lkm_fail_at;
-extern bool lkm_record;
 void lkm_calls_reset(void);
 void lkm_calls_report(void);
 

@@ -1,24 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * lkm_interpose: told by another module's stubs what it calls. It counts, it fails one call that it was told
- * to, it keeps what the module took, and says at the end what was not given back. Everything it says is
+ * lkm_interpose: told by another module's stubs what it calls. It counts, it fails the call that their rules
+ * name, it keeps what the module took, and says at the end what was not given back. Everything it says is
  * in the log, behind "lkm_interpose: ", for lkm to take out again.
  */
 #include <linux/module.h>
 #include <linux/notifier.h>
-#include <linux/string.h>
 
 #include "interpose.h"
 
-static char *target = "";
-module_param(target, charp, 0444);
-MODULE_PARM_DESC(target, "the module whose calls come here");
-
 struct module *lkm_target;
 
-bool lkm_pages;
-module_param_named(pages, lkm_pages, bool, 0444);
-MODULE_PARM_DESC(pages, "the module allocates pages: watch the kernel free them");
+/* The kernel's struct module_use: of include/linux/module.h until 6.12, of kernel/module/internal.h in 7.3. */
+struct use {
+	struct list_head source_list, target_list;
+	struct module *source, *target;
+};
+
+/* A module with stubs imports lkm_gate. */
+static bool has_stubs(struct module *mod)
+{
+	struct use *use;
+
+	list_for_each_entry(use, &mod->target_list, target_list)
+		if (use->target == THIS_MODULE)
+			return true;
+	return false;
+}
 
 extern void lkm_gate(void);
 EXPORT_SYMBOL(lkm_gate);
@@ -46,7 +54,7 @@ static int changed(struct notifier_block *block, unsigned long state, void *data
 {
 	struct module *mod = data;
 
-	if (strcmp(mod->name, target))
+	if (state == MODULE_STATE_COMING ? !has_stubs(mod) : mod != lkm_target)
 		return NOTIFY_OK;
 	switch (state) {
 	case MODULE_STATE_COMING:

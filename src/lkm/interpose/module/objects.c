@@ -359,7 +359,7 @@ int lkm_watch_kernel(void)
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
 	err = err ?: watch(kmalloc_node, on_alloc) ?: watch(kmem_cache_alloc_node, on_alloc);
 #endif
-	if (err || !lkm_pages)
+	if (err)
 		return err;
 	for_each_kernel_tracepoint(find_page_free, &page_free);
 	return page_free ? tracepoint_probe_register(page_free, (void *)on_page_free, NULL) : -ENOENT;

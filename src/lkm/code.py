@@ -8,10 +8,10 @@ from pathlib import Path
 
 __all__ = ["identity"]
 
-_TOP = Path(__file__).parents[1]
+_TOP = Path(__file__).parent
 _SHOWS = ("cli", "matrix")
 _JUDGES = ("cell.py", "excerpt.py", "outcome.py", "suite.py")
-"""What shows results does not make them; of this package these files do."""
+"""What shows results does not make them; of `matrix` these files do."""
 
 
 @functools.cache
@@ -25,6 +25,6 @@ def identity() -> str:
 
 
 def _files() -> list[Path]:
-    files = [path for kind in ("*.py", "*.c", "*.h", "*.sh") for path in _TOP.rglob(kind)]
+    files = [path for kind in ("*.py", "*.c", "*.h", "*.sh", "*.S") for path in _TOP.rglob(kind)]
     own = [_TOP / "matrix" / name for name in _JUDGES]
     return [path for path in files if path.relative_to(_TOP).parts[0] not in _SHOWS] + own
