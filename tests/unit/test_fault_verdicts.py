@@ -9,7 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from lkm.faults.campaign import Faults
+from lkm import code
+from lkm.faults.campaign import Faults, Subject
 from lkm.faults.fault import Fault, Result, judged
 from lkm.faults.html import page
 from lkm.interpose.report import Call, Site
@@ -75,3 +76,21 @@ def test_the_page_shows_the_source_and_lets_nothing_out_of_it(tmp_path: Path) ->
     assert "&lt;script&gt;alert(1)" in text
     assert "#1 kmalloc fails in init: leak" in text
     assert "1 dealt with" in text
+
+
+def test_a_result_of_another_lkm_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = tmp_path / "f.ko"
+    image.write_bytes(b"object")
+    given = SimpleNamespace(image=image, identity="kernel")
+
+    def key() -> str:
+        return Subject(
+            cast("Any", given), cast("Any", None), cast("Any", given), cast("Any", given)
+        ).key
+
+    ours = key()
+    assert key() == ours
+    monkeypatch.setattr(code, "identity", lambda: "another")
+    assert key() != ours
