@@ -13,7 +13,6 @@ subsystems that the cloud flavour has not.
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import hashlib
 import json
 import os
@@ -24,6 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench import page
 from lkm import paths
 from lkm import source as sources
 from lkm.errors import LkmError
@@ -185,14 +185,6 @@ def _short(cell: Cell) -> str:
     return text.replace("*", "\\*").replace("_", "\\_")[:240]
 
 
-def write(page: Path, lines: Iterable[str]) -> None:
-    """Put the table between the page's two marks."""
-    before, _, rest = page.read_text().partition(MARK)
-    _, _, after = rest.partition(MARK)
-    today = dt.datetime.now(tz=dt.UTC).date()
-    page.write_text("\n".join([f"{before}{MARK}\n", f"As of {today}.\n", *lines, "", MARK]) + after)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -209,7 +201,7 @@ def main() -> None:
     survey(names, kernels, time.monotonic() + 60 * arguments.minutes)
     lines = list(table(names, kernels))
     if arguments.write:
-        write(arguments.write, lines)
+        page.write(arguments.write, MARK, lines)
     else:
         print("\n".join(lines))
 
