@@ -52,7 +52,7 @@ def no_space(what: str, evidence: tuple[str, ...] = ()) -> HostError:
     return HostError(
         f"{what}: no space left; {free:.0f} MB are free at {store}",
         evidence=evidence,
-        hint="free some with `lkm kernel rm RELEASE`, or set LKM_CACHE_DIR to a larger disk",
+        hint="free some with `lkm kernel gc` or `lkm kernel rm RELEASE`, or set LKM_CACHE_DIR to a larger disk",
     )
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from lkm.cli.common import add_json, kernel_named
 from lkm.cli.render import Style, print_json, size, table, working
-from lkm.errors import LkmError
+from lkm.errors import LkmError, UsageError
 
 if TYPE_CHECKING:
+    from lkm.garbage import Garbage
     from lkm.kernels import Kernel
 
 
@@ -30,15 +31,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     remove = actions.add_parser("rm", help="remove kernels and what belongs to them")
     remove.add_argument("names", metavar="RELEASE", nargs="+", help="a release, as `list` shows it")
+    gc = actions.add_parser("gc", help="remove what is not used any more")
+    gc.add_argument(
+        "--days",
+        type=float,
+        metavar="N",
+        help="what was not used for N days goes (default: 30)",
+    )
+    gc.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="K",
+        help="a kernel that stays: 6.1, a full release, a glob",
+    )
+    gc.add_argument("--dry-run", action="store_true", help="only say what would go")
     path = actions.add_parser("path", help="where a kernel's files are")
     path.add_argument("names", metavar="K", nargs="?", help="a kernel (default: the default)")
-    for action in (listing, fetch, path):
+    for action in (listing, fetch, gc, path):
         add_json(action)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """`lkm kernel`."""
-    actions = {"list": _list, "fetch": _fetch, "rm": _remove, "path": _path}
+    actions = {"list": _list, "fetch": _fetch, "rm": _remove, "gc": _gc, "path": _path}
     return actions[arguments.action](arguments)
 
 
@@ -136,6 +152,43 @@ def _remove(arguments: argparse.Namespace) -> int:
         freed = store.remove(name) + snapshot.remove(name)
         print(f"removed {name}, {size(freed)} freed")
     return 0
+
+
+def _gc(arguments: argparse.Namespace) -> int:
+    from lkm import garbage
+
+    limit = garbage.DAYS if arguments.days is None else arguments.days
+    if not 0 <= limit < float("inf"):
+        raise UsageError(f"--days {limit:g}", hint="give days, 0 or more")
+    with working(quiet=arguments.json) as progress:
+        progress.step("looking for what is not used")
+        found = garbage.find(limit, keep=arguments.keep)
+        gone, busy = (found, []) if arguments.dry_run else garbage.remove(found)
+    freed = sum(each.disk_bytes for each in gone)
+    if arguments.json:
+        print_json(
+            {
+                "schema": 1,
+                "dry_run": arguments.dry_run,
+                "removed": [_garbage(each) for each in gone],
+                "busy": [_garbage(each) for each in busy],
+                "freed": freed,
+            }
+        )
+        return 0
+    rows = [(each.what, each.why, size(each.disk_bytes)) for each in gone]
+    for line in table(rows, ("REMOVED", "WHY", "SIZE"), Style(sys.stdout)) if rows else ():
+        print(line)
+    for each in busy:
+        print(f"{each.what}: another lkm is busy with it", file=sys.stderr)
+    print(f"{size(freed)} {'would be freed' if arguments.dry_run else 'freed'}")
+    return 0
+
+
+def _garbage(each: Garbage) -> dict[str, object]:
+    return {
+        "path": str(each.path), "what": each.what, "why": each.why, "disk_bytes": each.disk_bytes,
+    }  # fmt: skip
 
 
 def _path(arguments: argparse.Namespace) -> int:

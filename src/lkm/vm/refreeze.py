@@ -18,7 +18,8 @@ from lkm.vm import qemu
 from lkm.vm.launch import load_state, save_state, start, until_loaded
 from lkm.vm.link import Link
 from lkm.vm.qmp import QmpClosed, QmpError
-from lkm.vm.snapshot import Snapshot, snapshots_dir
+from lkm.vm.snapshot import Snapshot
+from lkm.vm.stored import snapshots_dir
 
 __all__ = ["freeze"]
 

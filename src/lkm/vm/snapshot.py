@@ -23,7 +23,6 @@ from typing import Any
 from lkm import atomic
 from lkm.errors import MachineError
 from lkm.kernels.kernel import Kernel
-from lkm.paths import cache_dir
 from lkm.progress import SILENT, Progress
 from lkm.vm import guest, initramfs, qemu
 from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout
@@ -31,6 +30,7 @@ from lkm.vm.config_check import boot_module_names, kernel_config
 from lkm.vm.launch import Started, load_state, save_state, start, until_loaded
 from lkm.vm.link import Link
 from lkm.vm.qmp import QmpClosed, QmpError
+from lkm.vm.stored import idle, meta_of, snapshots_dir, stored
 from lkm.vm.wire import LOG_CHANNEL, PROTOCOL, Op
 
 __all__ = [
@@ -41,7 +41,6 @@ __all__ = [
     "prepare",
     "remove",
     "restore",
-    "snapshots_dir",
     "trial_path",
 ]
 
@@ -89,11 +88,6 @@ class Snapshot:
         return Path(f"/dev/fd/{self.fds[1]}") if self.fds else self.path / "state"
 
 
-def snapshots_dir() -> Path:
-    """Where snapshots are kept."""
-    return cache_dir() / "snapshots"
-
-
 def trial_path() -> Path:
     """What to lock for a `boot_trial`."""
     return snapshots_dir() / "trial"
@@ -129,7 +123,7 @@ def find(kernel: Kernel, config: qemu.Config) -> Snapshot | None:
 
 def _is_whole(path: Path) -> bool:
     """Whether the files are as long as they were written: QEMU would fill a short memory with zeros."""
-    sizes = _meta(path).get("sizes")
+    sizes = meta_of(path).get("sizes")
     try:
         return sizes == _sizes(path)
     except OSError:
@@ -192,10 +186,10 @@ def _wait_for(started: Started) -> None:
 def remove(release: str) -> int:
     """Delete the frozen machines of a kernel; returns the bytes that this freed."""
     freed = 0
-    for home in snapshots_dir().glob("[!.]*"):
-        if _release_of(home) == release:
-            freed += atomic.disk_bytes(home)
-            atomic.remove(home)
+    for each in stored():
+        if each.release == release:
+            freed += atomic.disk_bytes(each.path)
+            atomic.remove(each.path)
     return freed
 
 
@@ -357,33 +351,12 @@ def _drop_outdated(fresh: Path, kernel: Kernel, config: qemu.Config) -> None:
     """
     others: dict[Path, float] = {}
     for home in fresh.parent.glob("[!.]*"):
-        meta = _meta(home)
+        meta = meta_of(home)
         same = (meta.get("release"), meta.get("config")) == (kernel.release, config.to_dict())
         if home != fresh and not meta:
             atomic.remove(home)
         elif home != fresh and same:
-            others[home] = _idle(home)
+            others[home] = idle(home)
     for rank, home in enumerate(sorted(others, key=others.__getitem__)):
         if others[home] > _UNUSED or (rank >= _OTHERS and others[home] > _IN_USE):
             atomic.remove(home)
-
-
-def _idle(home: Path) -> float:
-    """Seconds since it was made or restored; 0 for one that another lkm is removing."""
-    try:
-        return time.time() - (home / "meta.json").stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _release_of(home: Path) -> str | None:
-    release: str | None = _meta(home).get("release")
-    return release
-
-
-def _meta(home: Path) -> dict[str, Any]:
-    try:
-        meta = json.loads((home / "meta.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return meta if isinstance(meta, dict) else {}
