@@ -1,6 +1,6 @@
 """What lkm says of the kernel's own modules, which are right: each loaded and unloaded in a fresh machine.
 
-    python -m bench.false_alarms [--kernel K] [--count N] [--json]
+    python -m bench.false_alarms [--kernel K] [--count N] [--track] [--json]
 
 N modules, evenly spaced over the sorted paths. What they leave behind is listed; what of it was judged to be
 true is in `bench/left_behind.py`, with the reason. Anything else is a false alarm, and makes the exit code 1.
@@ -15,10 +15,13 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from bench.left_behind import KNOWN
 from lkm.errors import HostError
+from lkm.interpose.track import Tracking
+from lkm.interpose.tracker import Tracker, tracker_for
 from lkm.kernels import store
 from lkm.kernels.kernel import Kernel
 from lkm.run import Limits, run
@@ -35,12 +38,18 @@ def chosen(kernel: Kernel, count: int) -> list[Path]:
     return [every[int(n * step)] for n in range(min(count, len(every)))]
 
 
-def tried(path: Path, kernel: Kernel) -> ModuleRun | str:
-    """What `lkm run PATH` finds; a line where a module that it needs is refused."""
+def tried(path: Path, kernel: Kernel, tracker: Tracker | None) -> ModuleRun | str:
+    """What `lkm run PATH` finds, with --track where there is a tracker; a line where a module that it needs is
+    refused.
+    """
+    limits = Limits(timeout=120)
     try:
-        with Fresh(kernel) as fresh:
-            limits = Limits(timeout=120)
-            outcome = run(path, kernel, lambda module: fresh.machine(), limits=limits)
+        with Fresh(kernel, rootfs=tracker.rootfs if tracker else None) as fresh:
+            if tracker:
+                tracking = Tracking(tracker, lambda module: fresh.machine())
+                outcome = run(path, kernel, tracking.machine, limits=limits, judged=tracking.judged)
+            else:
+                outcome = run(path, kernel, lambda module: fresh.machine(), limits=limits)
     except HostError as error:
         return f"{path.name}: {error.summary}"
     (module,) = outcome.modules
@@ -61,17 +70,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kernel")
     parser.add_argument("--count", type=int, default=120)
+    parser.add_argument("--track", action="store_true", help="as `lkm run --track` does")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     kernel = store.get(arguments.kernel)
-    snapshot.prepare(kernel, accel.machine_config(kernel))
+    tracker = tracker_for(kernel) if arguments.track else None
+    config = accel.machine_config(kernel)
+    snapshot.prepare(kernel, replace(config, rootfs=tracker.rootfs if tracker else None))
     started = time.monotonic()
     verdicts: Counter[str] = Counter()
     found: dict[str, list[str]] = {}
     false: dict[str, list[str]] = {}
     paths = chosen(kernel, arguments.count)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(tried, paths, [kernel] * len(paths)))
+        results = list(pool.map(tried, paths, [kernel] * len(paths), [tracker] * len(paths)))
     for module in results:
         if isinstance(module, str):
             verdicts["needs-refused"] += 1

@@ -62,7 +62,7 @@ def test_a_failure_is_of_the_functions_type() -> None:
         for each in PROTOTYPES[name]:
             major, minor = map(int, each.series.split("."))
             how = fallible(name, (major, minor))
-            if how is None or how.fail is not Fail.VALUE:
+            if how is None or how.fail in (Fail.COPY, Fail.COPY_ZEROED, Fail.CLEAR):
                 continue
             is_pointer = each.returns.endswith("*")
             wanted = {"NULL": is_pointer, "ERR_": is_pointer, "XA_E": is_pointer}
@@ -70,6 +70,25 @@ def test_a_failure_is_of_the_functions_type() -> None:
             assert fits, f"{each.series} {each.returns} {name}(): {how.failure}"
             if how.failure.startswith("-"):
                 assert each.returns in ("int", "long", "ssize_t"), f"{each.returns} {name}()"
+
+
+EFFECTS = {
+    Fail.KOBJECT: (0, r"struct kobject \*"),
+    Fail.DEVICE: (0, r"struct device \*"),
+    Fail.PLATFORM: (0, r"struct platform_device \*"),
+    Fail.NULL_AT0: (0, r"const struct firmware \*\*"),
+    Fail.NULL_AT5: (5, r"struct snd_(card|pcm) \*\*"),
+}
+
+
+def test_what_a_failure_does_besides_is_done_to_an_argument_of_that_type() -> None:
+    seen = set()
+    for name, ways in FALLIBLE.items():
+        if ways[0].fail in EFFECTS:
+            at, kind = EFFECTS[ways[0].fail]
+            seen.add(ways[0].fail)
+            assert all(re.match(kind, each.params[at]) for each in PROTOTYPES[name]), name
+    assert seen == set(EFFECTS)
 
 
 def test_a_failures_file_defines_the_function() -> None:

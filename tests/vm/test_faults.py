@@ -21,6 +21,7 @@ DATA = Path(__file__).parents[1] / "data" / "faults"
         ("free_twice", None, ["handled", "double-free"]),
         ("read_locked", "cat /proc/read_locked", ["handled", "lock-held"]),
         ("use_null", None, ["oops"]),
+        ("kobject_left", None, ["handled", "leak"]),
     ],
 )
 def test_a_planted_bug_is_found_and_not_in_its_twin(

@@ -34,7 +34,11 @@ _TIMEOUT = 10.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `lkm faults` takes."""
-    parser.add_argument("source", metavar="SOURCE", help="a directory, a .c file or a .ko")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a directory, a .c file, a .ko, or a Debian package: NAME-dkms[@SUITE]",
+    )
     parser.add_argument(
         "params", metavar="param=value", nargs="*", help="module parameters, as for insmod"
     )
@@ -88,11 +92,12 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _campaign(arguments: argparse.Namespace, progress: Progress, kept: list[str]) -> Campaign:
     from lkm.faults.campaign import Campaign, subject_of
+    from lkm.kernels.dkms import located
     from lkm.params import parse_assignments
 
     kernel = kernel_named(arguments.kernel, progress)
     subject = subject_of(
-        arguments.source,
+        located(arguments.source, progress=progress),
         kernel,
         module=arguments.module,
         params=parse_assignments(arguments.params),

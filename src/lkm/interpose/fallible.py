@@ -332,6 +332,18 @@ _GFP: tuple[tuple[tuple[int, ...], str], ...] = (
 )  # fmt: skip
 """Which argument, from 0 on, has GFP flags; several where that depends on series and configuration."""
 
+_EFFECTS = {
+    "kobject_init_and_add": Fail.KOBJECT,
+    "device_register": Fail.DEVICE,
+    "platform_device_register": Fail.PLATFORM,
+    "request_firmware": Fail.NULL_AT0,
+    "request_firmware_direct": Fail.NULL_AT0,
+    "firmware_request_nowarn": Fail.NULL_AT0,
+    "snd_card_new": Fail.NULL_AT5,
+    "snd_pcm_new": Fail.NULL_AT5,
+}
+"""What has done something when it fails, which the caller's error path counts on (read in all four series)."""
+
 _GFP_BITS = {
     name: sum(1 << at for at in places) for places, names in _GFP for name in names.split()
 }
@@ -340,7 +352,8 @@ _GFP_BITS = {
 def _of(groups: tuple[_Group, ...], since: tuple[int, int]) -> Iterator[Fallible]:
     for (failure, value), source, names in groups:
         for name in names.split():
-            yield Fallible(name, failure, value, source, gfp=_GFP_BITS.get(name, 0), since=since)
+            fail, gfp = _EFFECTS.get(name, Fail.VALUE), _GFP_BITS.get(name, 0)
+            yield Fallible(name, failure, value, source, fail, gfp, since)
 
 
 def _by_name() -> dict[str, tuple[Fallible, ...]]:

@@ -61,6 +61,11 @@ class Fail(IntEnum):
     COPY = 2
     COPY_ZEROED = 3
     CLEAR = 4
+    KOBJECT = 5
+    DEVICE = 6
+    PLATFORM = 7
+    NULL_AT0 = 8
+    NULL_AT5 = 9
 
 
 class Check(IntEnum):

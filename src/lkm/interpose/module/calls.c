@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What happens at a call: is it the one to fail, what does it take, what does it give back. */
+#include <linux/device.h>
 #include <linux/err.h>
 #include <linux/gfp.h>
 #include <linux/hardirq.h>
+#include <linux/kobject.h>
+#include <linux/platform_device.h>
 #include <linux/string.h>
 
 #include "interpose.h"
@@ -27,9 +30,26 @@ void lkm_calls_reset(void)
 	recording = false;
 }
 
+/* What a function leaves behind when it fails is the caller's to deal with, as kobject_put() does. */
 static unsigned long failure(const struct lkm_call *call)
 {
 	switch (call->rule->fail) {
+	case FAIL_KOBJECT:
+		kobject_init((void *)call->arg[0], (void *)call->arg[1]);
+		return call->rule->failure;
+	case FAIL_DEVICE:
+		device_initialize((void *)call->arg[0]);
+		return call->rule->failure;
+	case FAIL_PLATFORM:
+		device_initialize(&((struct platform_device *)call->arg[0])->dev);
+		return call->rule->failure;
+	case FAIL_NULL_AT0:
+		*(void **)call->arg[0] = NULL;
+		return call->rule->failure;
+	case FAIL_NULL_AT5:
+		if (call->arg[5])
+			*(void **)call->arg[5] = NULL;
+		return call->rule->failure;
 	case FAIL_COPY_ZEROED:
 		memset((void *)call->arg[0], 0, call->arg[2]);
 		fallthrough;

@@ -46,6 +46,11 @@ enum lkm_fail {
 	FAIL_COPY,		/* return arg2, the bytes that were not copied */
 	FAIL_COPY_ZEROED,	/* the same, and arg0 is cleared as _copy_from_user() does */
 	FAIL_CLEAR,		/* return arg1 */
+	FAIL_KOBJECT,		/* return `failure`, arg0 being a kobject that was initialized with the type arg1 */
+	FAIL_DEVICE,		/* the same of a device */
+	FAIL_PLATFORM,		/* and of a platform device's device */
+	FAIL_NULL_AT0,		/* return `failure`, with NULL where arg0 points to */
+	FAIL_NULL_AT5,
 };
 
 /* How to see at the end that an object is not there any more, whoever took it away. */
