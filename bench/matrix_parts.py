@@ -13,21 +13,23 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from bench import cpu
-from lkm.matrix.cell import run_cell
+from lkm.arch import X86_64
+from lkm.kernels import apt, dkms, packaging, store
+from lkm.matrix.cell import Cell
 from lkm.matrix.executor import Local, Workers
+from lkm.matrix.outcome import CellResult
 from lkm.matrix.plan import Plan, sources_of
 from lkm.matrix.runner import Runner
 from lkm.paths import cache_dir
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SAMPLES = ("hello", "mulfile", "getargs", "params")
-_REFUSED = 300
+_EMPTY = 300
 _LOOP = 2.0
 
 
@@ -74,20 +76,43 @@ def ran(
 
 def boot(path: str, kernel: str) -> dict[str, Any]:
     """A first cell and a second one in a store that has the kernel, but no frozen machine of it."""
-    shared = cache_dir()
+    shared, download = cache_dir(), _download(kernel)
     with tempfile.TemporaryDirectory(prefix="lkm-bench-") as made:
         for name in ("kernels", "roots", "agents", "accel.json"):
             (Path(made) / name).symlink_to(shared / name)
         os.environ["LKM_CACHE_DIR"] = made
-        ran([path], [kernel], Local(1))
-        built = ran([path], [kernel], Local(1), again=True)
+        argv = [sys.executable, "-m", "bench.matrix_parts", "cells", kernel, "1", "again", path]
+        cpu.spent(argv)
+        built = cpu.spent(argv)
         shutil.rmtree(Path(made) / "snapshots")
-        first = ran([path], [kernel], Local(1), again=True)
+        first = cpu.spent(argv)
         return {
-            "boot": first["wall"] - built["wall"],
+            "cpu": first.cpu - built.cpu,
+            "wall": first.wall - built.wall,
             "frozen_bytes": _size(Path(made) / "snapshots"),
+            "download_bytes": download,
             "kernel_bytes": _size((shared / "kernels" / kernel).resolve()),
         }
+
+
+def packages(names: Sequence[str], kernel: str) -> dict[str, Any]:
+    """One worker's time for the sources of packages, whose content nobody has built."""
+    with tempfile.TemporaryDirectory(prefix="lkm-bench-") as made:
+        paths = []
+        for name in names:
+            path = Path(made) / name
+            shutil.copytree(dkms.package(name), path)
+            (path / "dkms.conf").open("a").write(f"\n# {made}\n")
+            paths.append(str(path))
+        return ran(paths, [kernel], Local(1))
+
+
+def _download(release: str) -> int:
+    """The size of a kernel's packages, in bytes."""
+    kernel = store.get(release, fetch=False)
+    names = [f"linux-image-{release}", f"linux-headers-{release}"]
+    found = apt.closure(apt.world(str(kernel.suite), X86_64), names)
+    return sum(package.size for package in found if packaging.is_own(package.name))
 
 
 def _size(directory: Path) -> int:
@@ -126,10 +151,8 @@ def through_dask(workers: int, paths: Sequence[str], kernels: Sequence[str]) -> 
 
     with cluster(workers) as (address, pid):
         _wait_for(address, workers)
-        before = cpu.clock(pid)
         told = ran(paths, kernels, Dask(address))
-        told["scheduler"] = (cpu.clock(pid) - before) / told["cells"]
-        return {**told, "refused": _refused(Dask(address), paths, kernels)}
+        return {**told, **_empty(Dask(address), paths, kernels, pid)}
 
 
 def _wait_for(address: str, workers: int) -> None:
@@ -138,16 +161,22 @@ def _wait_for(address: str, workers: int) -> None:
         client.wait_for_workers(workers)
 
 
-def _refused(workers: Workers, paths: Sequence[str], kernels: Sequence[str]) -> float:
-    """Seconds a cell that its worker refuses: it goes there and back, and that is all."""
-    (source,) = sources_of(paths[:1])
-    (cell,) = Plan((source,), tuple(kernels[:1])).cells()
+def nothing(cell: Cell) -> CellResult:
+    """A cell that costs its way there and back."""
+    return CellResult(cell.source.name, cell.kernel, "", "ok", worker=str(os.getpid()))
+
+
+def _empty(
+    workers: Workers, paths: Sequence[str], kernels: Sequence[str], scheduler: int
+) -> dict[str, float]:
+    """Seconds, and the scheduler's CPU, for a cell that does nothing."""
+    (cell,) = Plan(sources_of(paths[:1]), tuple(kernels[:1])).cells()
     with workers.open() as executor:
-        executor.submit(run_cell, replace(cell, code="another")).result()
-        started = time.perf_counter()
-        refused = replace(cell, code="another")
-        wait([executor.submit(run_cell, refused) for _ in range(_REFUSED)])
-        return (time.perf_counter() - started) / _REFUSED
+        executor.submit(nothing, cell).result()
+        started, before = time.perf_counter(), cpu.clock(scheduler)
+        wait([executor.submit(nothing, cell) for _ in range(_EMPTY)])
+        used = time.perf_counter() - started, cpu.clock(scheduler) - before
+        return {"empty": used[0] / _EMPTY, "scheduler": used[1] / _EMPTY}
 
 
 def main() -> None:
@@ -159,6 +188,8 @@ def main() -> None:
         told = ran(paths, kernels, Local(int(jobs)), again=again == "again")
     elif part == "boot":
         told = boot(words[0], kernels[-1])
+    elif part == "packages":
+        told = packages(words, kernels[len(kernels) // 2])
     else:
         workers, *paths = words
         told = through_dask(int(workers), paths, kernels)

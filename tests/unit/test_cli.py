@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -101,6 +104,33 @@ def test_the_completion_script_knows_every_verb(
     code, out, _ = outcome(capsys, "completion", shell)
     assert code == 0
     assert [verb for verb in cli.VERBS if verb not in out] == []
+
+
+@pytest.mark.parametrize(
+    ("word", "offered"),
+    [
+        ("6.", "6.1 6.1.0-50-cloud-amd64 6.12 6.12.1+deb13-amd64"),
+        ("6.1,new", "6.1,newest"),
+        ("6.1..6.12.", "6.1..6.12.1+deb13-amd64"),
+        ("5.1", ""),
+    ],
+)
+def test_bash_completes_names_of_kernels_in_lists_and_ranges(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, offered: str
+) -> None:
+    for release in ("6.1.0-50-cloud-amd64", "6.12.1+deb13-amd64"):
+        (tmp_path / "kernels" / release).mkdir(parents=True)
+    script = tmp_path / "lkm.bash"
+    script.write_text(outcome(capsys, "completion", "bash")[1])
+    asked = f"COMP_WORDS=(lkm matrix demo --kernels {word}); COMP_CWORD=4; _shtab_lkm"
+    done = subprocess.run(
+        ["bash", "-c", f'. {script}; {asked}; echo "${{COMPREPLY[@]}}"'],
+        env={**os.environ, "LKM_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == offered.split()
 
 
 # Kinds of problem

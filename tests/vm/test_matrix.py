@@ -69,7 +69,7 @@ def states(document: dict[str, Any]) -> dict[tuple[str, str], str]:
 
 
 def test_a_cell_has_the_kernels_verdict_and_runs_again_only_when_it_changed(
-    matrix: Matrix, tmp_path: Path
+    matrix: Matrix, lkm: Any, tmp_path: Path
 ) -> None:
     old_only = "#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)\nint f(void) { return not_there; }\n#endif"
     probe = module(tmp_path, old_only)
@@ -93,6 +93,7 @@ def test_a_cell_has_the_kernels_verdict_and_runs_again_only_when_it_changed(
     assert oops["problems"][0]["kind"] == "oops"
     assert oops["check"]["verdict"] == "ok"
     assert str(tmp_path) not in json.dumps(first["cells"])
+    the_border_is_found(lkm, probe)
 
     code, second = matrix(*sources, "--kernels", KERNELS)
     assert (code, {cell["kept"] for cell in second["cells"]}) == (4, {True})
@@ -100,6 +101,51 @@ def test_a_cell_has_the_kernels_verdict_and_runs_again_only_when_it_changed(
     code, third = matrix(*sources, "--kernels", KERNELS)
     assert [cell["kept"] for cell in third["cells"]] == [False, False, True, True]
     assert code == 1
+
+
+def the_border_is_found(lkm: Any, probe: Path) -> None:
+    """By `lkm bisect`, anew and from what the matrix kept."""
+    words = ("bisect", str(probe), "--kernels", KERNELS)
+    done = lkm(*words, "--json", "--again")
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["ran"]) == (0, 2)
+    assert document["good"]["kernel"].startswith("6.1.")
+    assert document["bad"]["diagnostics"][0]["text"].startswith("'not_there' undeclared")
+    lines = lkm(*words, "--step", "build").stdout.splitlines()
+    assert lines[0].startswith("last good: 6.1.")
+    (bad,) = (index for index, line in enumerate(lines) if line.startswith("first bad: 6.12."))
+    assert any("return not_there;" in line for line in lines[bad:])
+    assert any("loading out-of-tree module" in line for line in lines[:bad])
+    assert lines[-1] == "0 of 2 kernels tried now"
+    turned = lkm(*words, "--good", "6.12", "--bad", "6.1")
+    assert (turned.returncode, turned.stdout) == (2, "")
+    assert "the other way round" in turned.stderr
+
+
+def test_a_full_disk_under_a_cell_is_no_verdict_and_leaves_nothing_half_made(
+    matrix: Matrix, tmp_path: Path
+) -> None:
+    probe = module(tmp_path, "static char big[1 << 20] = {1};\nchar *f(void) { return big; }")
+    work = tmp_path / "cache" / "work"
+    shared = work.readlink()
+    work.unlink()
+    work.mkdir()
+    small = f'mount -t tmpfs -o size=256k none {work} && exec "$@"'
+    lkm = [sys.executable, "-m", "lkm", "matrix", "--json", str(probe), "--kernels", "6.12"]
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", small, "sh", *lkm],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    (cell,) = json.loads(done.stdout)["cells"]
+    assert (done.returncode, cell["state"]) == (3, "error"), cell
+    assert "space" in cell["reason"]
+    work.rmdir()
+    work.symlink_to(shared)
+    code, document = matrix(str(probe), "--kernels", "6.12")
+    assert (code, document["cells"][0]["kept"]) == (0, False)
 
 
 def test_a_source_may_build_other_modules_on_other_kernels(matrix: Matrix, tmp_path: Path) -> None:
@@ -152,7 +198,7 @@ def test_a_parameter_that_the_module_has_not_is_no_verdict(matrix: Matrix, tmp_p
 
 def test_two_at_once_on_one_store_both_say_the_same(tmp_path: Path) -> None:
     home = module(tmp_path, "int a;")
-    argv = [sys.executable, "-m", "lkm", "matrix", "--json", str(home), "--kernels", KERNELS]
+    argv = [sys.executable, "-m", "lkm", "matrix", "--json", str(home), "--kernels", "6.12"]
     both = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     documents = [json.loads(process.communicate(timeout=300)[0]) for process in both]
     assert [process.returncode for process in both] == [0, 0]

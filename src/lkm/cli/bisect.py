@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lkm.cli.common import add_json
+from lkm.cli.common import add_json, completes_kernels
 from lkm.cli.matrix import add_kernels, add_where, runner_for
 from lkm.cli.render import Style, print_json, visible, working
 from lkm.errors import UsageError
@@ -33,10 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", metavar="SOURCE", help="a directory, a .c file, a .ko or a *-dkms package"
     )
-    parser.add_argument(
-        "--good", metavar="K", help="a kernel on which it works (default: the oldest)"
-    )
-    parser.add_argument("--bad", metavar="K", help="one on which it does not (default: the newest)")
+    good = "a kernel on which it works (default: the oldest)"
+    completes_kernels(parser.add_argument("--good", metavar="K", help=good))
+    bad = "one on which it does not (default: the newest)"
+    completes_kernels(parser.add_argument("--bad", metavar="K", help=bad))
     parser.add_argument(
         "--step",
         choices=("build", "load", "test"),

@@ -20,6 +20,7 @@ __all__ = [
     "add_kernel",
     "add_machine",
     "attached",
+    "completes_kernels",
     "kernel_named",
     "kernel_of",
     "machine_of",
@@ -27,14 +28,51 @@ __all__ = [
 ]
 
 
+_NAMES = """\
+_lkm_kernel_names() {
+  printf '%s\\n' newest oldest all debug host
+  ls "${LKM_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/lkm}/kernels" 2>/dev/null |
+    sed -E 's/^([0-9]+[.][0-9]+).*/&\\n\\1/' | sort -u
+}"""
+_COMPLETION = {
+    "bash": "_lkm_kernels",
+    "zsh": "_lkm_kernels",
+    "tcsh": "",
+    "preamble": {
+        "bash": _NAMES
+        + """
+_lkm_kernels() {
+  local last=${1##*,}
+  last=${last##*..}
+  compgen -P "${1%"$last"}" -W "$(_lkm_kernel_names)" -- "$last"
+}""",
+        "zsh": _NAMES
+        + """
+_lkm_kernels() {
+  compset -P '*,'
+  compset -P '*..'
+  compadd -- ${(f)"$(_lkm_kernel_names)"}
+}""",
+    },
+}
+"""How shells complete a kernel, also after a comma and `..`: from the store, without starting lkm."""
+
+
+def completes_kernels(action: argparse.Action) -> None:
+    """Have `lkm completion` complete the words of this option as names of kernels (shtab's attribute)."""
+    vars(action)["complete"] = _COMPLETION
+
+
 def add_kernel(parser: argparse.ArgumentParser) -> None:
     """`-k/--kernel K`."""
-    parser.add_argument(
-        "-k",
-        "--kernel",
-        metavar="K",
-        help="6.1, a full release, debian:trixie, debug, tree:PATH, host (default: Debian stable's"
-        " cloud kernel)",
+    completes_kernels(
+        parser.add_argument(
+            "-k",
+            "--kernel",
+            metavar="K",
+            help="6.1, a full release, debian:trixie, debug, tree:PATH, host (default: Debian stable's"
+            " cloud kernel)",
+        )
     )
 
 

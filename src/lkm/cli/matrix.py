@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lkm.cli.common import add_json
+from lkm.cli.common import add_json, completes_kernels
 from lkm.cli.render import Style, print_json, working
 from lkm.errors import UsageError
 
@@ -66,10 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_kernels(parser: argparse.ArgumentParser) -> None:
     """`--kernels LIST`."""
-    parser.add_argument(
-        "--kernels",
-        metavar="LIST",
-        help="6.1..7.2, oldest,newest, a glob, several with commas (default: the newest of each series)",
+    completes_kernels(
+        parser.add_argument(
+            "--kernels",
+            metavar="LIST",
+            help="6.1..7.2, oldest,newest, a glob, several with commas (default: the newest of each series)",
+        )
     )
 
 

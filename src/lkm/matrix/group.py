@@ -51,7 +51,9 @@ def grouped(results: Iterable[CellResult], kernels: Sequence[str]) -> tuple[Grou
 
 def _reason(result: CellResult) -> str:
     """The reason as it would be on another kernel."""
-    return (result.reason or "").replace(result.kernel, "this kernel")
+    return re.sub(
+        rf"(?<![/\w]){re.escape(result.kernel)}(?![-/\w])", "this kernel", result.reason or ""
+    )
 
 
 def _group(
