@@ -65,7 +65,13 @@ def _show_module(module: ModuleRun, style: Style) -> None:
     if module.hint:
         print(f"hint: {module.hint}")
     elif module.problems:
-        print(f"hint: lkm explain {module.problems[0].kind}")
+        print(f"hint: lkm explain {_told_of(module).kind}")
+
+
+def _told_of(module: ModuleRun) -> Problem:
+    """The problem that the verdict's reason names."""
+    reason = module.reason or ""
+    return next((each for each in module.problems if each.summary in reason), module.problems[0])
 
 
 def _show_problem(problem: Problem, style: Style) -> None:
