@@ -6,12 +6,11 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lkm import kbuild, ktap, remains
-from lkm.decoding import Decoder
+from lkm import kbuild, remains
 from lkm.end import End
 from lkm.errors import BuildError, ExcludedError, UsageError
 from lkm.kernels.kernel import Kernel
@@ -24,6 +23,8 @@ from lkm.verbs import held
 from lkm.verdict import ModuleRun, Stages, Timings, Verdict, judge
 
 if TYPE_CHECKING:
+    from lkm import ktap
+    from lkm.decoding import Decoder
     from lkm.preflight import Preflight, Refusal
     from lkm.twin import Addresses
 
@@ -131,14 +132,28 @@ def try_modules(
     """
     chosen = _chosen(targets.named, module)
     arguments = assign(chosen, params or {})
-    decoder = Decoder(kernel, targets)
+    decode = _decoder(targets, kernel)
     runs = []
     for target in chosen:
         tried = _try(target, targets, arguments[target.name], kernel, machine, limits, preflight)
         tried = judged(tried)
         known = partial(where, target, targets) if where else None
-        runs.append(replace(tried, problems=decoder(tried.problems, known)))
+        runs.append(replace(tried, problems=decode(tried.problems, known)))
     return tuple(runs)
+
+
+def _decoder(
+    targets: Targets, kernel: Kernel
+) -> Callable[[tuple[Problem, ...], Callable[[], Addresses] | None], tuple[Problem, ...]]:
+    """A Decoder, which is imported when there is a problem."""
+
+    @cache
+    def decoder() -> Decoder:
+        from lkm.decoding import Decoder
+
+        return Decoder(kernel, targets)
+
+    return lambda problems, known: decoder()(problems, known) if problems else ()
 
 
 def twins(make: Callable[[], Machine], kernel: Kernel) -> Where:
@@ -255,13 +270,13 @@ def _tried(
 ) -> ModuleRun:
     looks = remains.areas(target.object.imports)
     stages, params = _worked(target, machine, arguments, limits, looks)
-    suites = ktap.find(stages.records)
+    suites, failed = _suites(target.name, stages)
     leaked = _leaked(target.name, stages, machine) if kernel.knows_allocations else ()
     judged = judge(
         target.name,
         stages,
         has_exit=target.object.has_exit,
-        found=(*_found(stages), *ktap.problems(suites, target.name), *leaked),
+        found=(*_found(stages), *failed, *leaked),
         held=_holder(machine, target.name, stages.unload),
     )
     return ModuleRun(
@@ -278,6 +293,16 @@ def _tried(
         machine.taint(),
         suites,
     )
+
+
+def _suites(name: str, stages: Stages) -> tuple[tuple[ktap.Result, ...], tuple[Problem, ...]]:
+    """The KUnit suites that ran, and the problem of each case that failed."""
+    if not any("# Subtest: " in record.text for record in stages.records):
+        return (), ()
+    from lkm import ktap
+
+    suites = ktap.find(stages.records)
+    return suites, ktap.problems(suites, name)
 
 
 def _worked(

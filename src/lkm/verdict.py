@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from lkm import ktap
 from lkm.end import End
 from lkm.errors import errno_name
 from lkm.log import Record
 from lkm.problems import Problem, ProblemKind, find, stack, to_dict
 
 if TYPE_CHECKING:
+    from lkm import ktap
     from lkm.machine import Outcome, Taint
 
 __all__ = ["ModuleRun", "Stages", "Timings", "Verdict", "judge", "reason_of_refusal"]
@@ -92,10 +92,18 @@ class ModuleRun:
             ],
             "log_lost": self.lost,
             "problems": [to_dict(problem) for problem in self.problems],
-            "kunit": [ktap.to_dict(suite) for suite in self.kunit],
+            "kunit": _suites(self.kunit),
             "taint": asdict(self.taint) if self.taint else None,
             "timings": self.timings.to_dict(),
         }
+
+
+def _suites(suites: Sequence[ktap.Result]) -> list[dict[str, Any]]:
+    if not suites:
+        return []
+    from lkm import ktap
+
+    return [ktap.to_dict(suite) for suite in suites]
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from lkm.cli.render import Style, in_seconds, record_line, visible
-from lkm.ktap import Result
 from lkm.problems import Problem
 from lkm.run import Run
 from lkm.verdict import ModuleRun, Verdict
+
+if TYPE_CHECKING:
+    from lkm.ktap import Result
 
 __all__ = ["tell"]
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from lkm.log import Record
 from lkm.problems.forms import FRAME, MESSAGES, STACK_BEGINS, ProblemKind
+from lkm.problems.later import Later
 from lkm.problems.problem import Frame, Problem, Process
 from lkm.problems.reports import Reader, Report
 
@@ -40,21 +41,19 @@ def stack(text: str) -> tuple[Frame, ...]:
     return tuple(frame for frame in frames if frame)
 
 
-_CPU = re.compile(
+_CPU = Later(
     r"CPU: \d+ (?:UID: \d+ )?PID: (?P<pid>\d+) Comm: (?P<comm>.+?) "
     r"(?:Kdump: loaded )?(?:Tainted: |Not tainted )"
 )
-_OWNER = re.compile(r'  comm "(?P<comm>.+?)", pid (?P<pid>\d+)')
-_TAINTED = re.compile(r"\bTainted: (?P<letters>[A-Z](?:[A-Z ]*[A-Z])?)\b(?!=)")
-_RIP = re.compile(r"(?:RIP: 0010:|e?pc : )")
-_STACK_OVER = re.compile(
+_OWNER = Later(r'  comm "(?P<comm>.+?)", pid (?P<pid>\d+)')
+_TAINTED = Later(r"\bTainted: (?P<letters>[A-Z](?:[A-Z ]*[A-Z])?)\b(?!=)")
+_RIP = Later(r"(?:RIP: 0010:|e?pc : )")
+_STACK_OVER = Later(
     r" </TASK>|RIP: 0033:|Modules linked in:|---\[|(?:Allocated|Freed|allocated|freed) by |kfence-#"
     r"|The buggy address|(?:read|write) |CPU: \d+ |={20,}"
 )
 # The frames of the reporter, which come before the place that it reports.
-_REPORTER = re.compile(
-    r"_*(?:dump_stack|show_stack|ubsan|might_(?:sleep|resched)|slab_err|object_err)"
-)
+_REPORTER = Later(r"_*(?:dump_stack|show_stack|ubsan|might_(?:sleep|resched)|slab_err|object_err)")
 
 
 def _problem(report: Report) -> Problem:
@@ -86,7 +85,7 @@ def _problem(report: Report) -> Problem:
 
 # Reports that name the instruction after a call: KASAN and KMSAN are called before each access (_RET_IP_).
 # So are KFENCE's of kfree(); those of an access come from the fault itself (mm/kfence/core.c).
-_RETURNED_TO = re.compile(r"BUG: (?:KASAN|KMSAN|KCSAN)|BUG: KFENCE: (?:invalid free|memory corr)")
+_RETURNED_TO = Later(r"BUG: (?:KASAN|KMSAN|KCSAN)|BUG: KFENCE: (?:invalid free|memory corr)")
 
 
 def _with_exact_top(trace: tuple[Frame, ...], fault: Frame | None) -> tuple[Frame, ...]:
@@ -214,7 +213,7 @@ def _caused(problem: Problem, before: Sequence[Problem]) -> Problem:
     )
 
 
-_NUMBERS = re.compile(r"0x[0-9a-f]+|[0-9a-f]{8,}|\d+")
+_NUMBERS = r"0x[0-9a-f]+|[0-9a-f]{8,}|\d+"
 
 
 def _counted(problems: Iterable[Problem]) -> list[Problem]:
@@ -223,7 +222,7 @@ def _counted(problems: Iterable[Problem]) -> list[Problem]:
     for problem in problems:
         key = (
             problem.kind,
-            _NUMBERS.sub("#", problem.summary),
+            re.sub(_NUMBERS, "#", problem.summary),
             problem.module,
             problem.function,
             problem.offset,

@@ -28,9 +28,10 @@ they changed from 5.10 to 7.3, x86 first:
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
+
+from lkm.problems.later import Later
 
 __all__ = [
     "BODY",
@@ -343,14 +344,14 @@ MESSAGES: tuple[tuple[ProblemKind, str], ...] = (
 )
 
 CUT_HERE = "------------[ cut here ]------------"
-RULE = re.compile(r"={20,}")
-END_MARKER = re.compile(r"---\[ end trace |={20,}$")
-STACK_BEGINS = re.compile(r"Call [Tt]race:|  backtrace[: ]")
-STACK_ENDS = re.compile(r" </TASK>")
+RULE = Later(r"={20,}")
+END_MARKER = Later(r"---\[ end trace |={20,}$")
+STACK_BEGINS = Later(r"Call [Tt]race:|  backtrace[: ]")
+STACK_ENDS = Later(r" </TASK>")
 
-REGISTERS = re.compile(r"(?:[RE]?[A-DS][XIPS]|R\d\d|[RE]IP|[RE]?[SB]P|[C-GS]S|[CD]R\d|PKRU|Code): ")
+REGISTERS = Later(r"(?:[RE]?[A-DS][XIPS]|R\d\d|[RE]IP|[RE]?[SB]P|[C-GS]S|[CD]R\d|PKRU|Code): ")
 
-FRAME = re.compile(
+FRAME = Later(
     r"\s*(?:\[<[0-9a-f]+>\] )?(?P<guess>\? )?(?:"
     r"(?P<name>[\w.$]+)\+0x(?P<offset>[0-9a-f]+)/0x(?P<size>[0-9a-f]+)"
     r"(?: \[(?P<module>[^\] ]+)(?: [0-9a-f]+)?\])?|0x(?P<address>[0-9a-f]+))(?:$|[ ,:])"
@@ -358,7 +359,7 @@ FRAME = re.compile(
 
 # Lines that belong to a report and are not frames or registers. What is missing here costs no more
 # than an end that comes a line too early, where a report has no end marker.
-BODY = re.compile(
+BODY = Later(
     "|".join(
         [
             r" *</?#?[A-Z]\w+>",
@@ -379,6 +380,6 @@ BODY = re.compile(
 
 # What may follow the end of a report at once, and still belongs to it: the registers once more
 # (oops_end, show_regs), the slab's repair, kobject's last words.
-TRAILER = re.compile(
+TRAILER = Later(
     r"note: .*exited with|FIX |kobject|INFO: task \S+ (?:is )?blocked on|" + REGISTERS.pattern
 )

@@ -103,7 +103,7 @@ class Reader:
             self._go_on(self._open, index, line)
         elif self._done and index <= self._done[-1].last + 1 and TRAILER.match(line):
             self._done[-1].last = index
-        if RULE.fullmatch(line):
+        if line.startswith("=") and RULE.fullmatch(line):
             self._rule = index
 
     def _begin(self, index: int, line: str, form: Form, match: re.Match[str]) -> None:

@@ -5,12 +5,12 @@ Pure, but for the files that a `Sources` reads.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from lkm.problems.forms import ProblemKind
+from lkm.problems.later import Later
 from lkm.problems.problem import Frame, Problem, Source
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def needs_addresses(problems: Sequence[Problem]) -> bool:
     return bare or any(_touched(problem) is not None for problem in problems)
 
 
-_FAULTED = re.compile(r"(?:page fault for address|dereference, address): ([0-9a-f]{16})\b")
+_FAULTED = Later(r"(?:page fault for address|dereference, address): ([0-9a-f]{16})\b")
 
 
 def _touched(problem: Problem) -> int | None:
