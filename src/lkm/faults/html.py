@@ -29,7 +29,7 @@ p { margin: .3rem 0 }
 table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; vertical-align: top; padding: .2rem .6rem; border-top: 1px solid var(--line) }
 tr:first-child > * { border-top: 0 }
-td { overflow-wrap: anywhere }
+td { overflow-wrap: break-word } td:last-child { overflow-wrap: anywhere }
 .code { font: 13px/1.45 ui-monospace, monospace }
 .code td { border: 0; padding: 0 .6rem; white-space: pre; overflow-wrap: normal }
 .code td.number { text-align: right; color: #888; user-select: none; border-right: 3px solid transparent;
@@ -38,6 +38,7 @@ td { overflow-wrap: anywhere }
 .code tr.none td.number { border-color: var(--none) }
 .code tr.good td, .code tr.bad td, .code tr.none td { background: var(--soft); color: inherit }
 .code tr.note td { background: var(--soft); white-space: pre-wrap; font-family: system-ui, sans-serif }
+.note .mark { display: inline-block; position: sticky; left: .6rem; max-width: min(62rem, calc(100vw - 5rem)) }
 @media (max-width: 40rem) { body { padding: .5rem } th:nth-child(2), td.phase { display: none } }
 """
 

@@ -202,6 +202,8 @@ DEVICES = (
     Family("urb", "a URB", _takes("usb_alloc_urb"), _gives("usb_free_urb"), _CREATED),
     Family("video device", "a video device", _takes("__video_register_device", Key.ARG0, _ZERO),
            _gives("video_unregister_device")),
+    Family("video device memory", "a video device", _takes("video_device_alloc"),
+           _gives("video_device_release"), _CREATED),
     Family("v4l2 device", "a V4L2 device", _takes("v4l2_device_register", Key.ARG1, _ZERO),
            _gives("v4l2_device_unregister")),
     Family("proc entry", "a /proc entry", _takes("""
