@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.unit.matrix_cells import KERNELS, cell, reported, result, source
 
+from lkm import cli
 from lkm.errors import HostError, MachineError, UsageError
 from lkm.kernels import store
 from lkm.matrix import cell as cells
@@ -246,6 +247,17 @@ def test_each_set_of_parameters_is_a_row(tmp_path: Path) -> None:
     assert [one.row for one in planned.cells()] == ["demo a=1 b=2"] * 2 + ["demo"] * 2
     with pytest.raises(UsageError):
         plans.plan([path], KERNELS, params=["=1"])
+
+
+@pytest.mark.parametrize(
+    "words", [["-j", "0"], ["--timeout", "0"], ["--html", "nowhere/x.html"], ["--params", "=1"]]
+)
+def test_a_wrong_option_is_refused_before_a_cell_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setattr(plans, "kernels_of", lambda *_, **__: KERNELS)
+    monkeypatch.setattr(Runner, "begin", None)
+    assert cli.main(["matrix", str(source(tmp_path).path), *words]) == 2
 
 
 def test_results_are_in_the_plans_order_however_they_came() -> None:
