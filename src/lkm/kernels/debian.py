@@ -82,10 +82,11 @@ def _make(
         _unpack(partial, offer, world, missing, archives, progress)
         progress.step(f"indexing the modules of {offer.release}")
         depmod(partial, offer.release, tools)
-        shrink.compress_modules(partial / "lib/modules" / offer.release)
+        shrink.compress_modules(partial / "lib/modules" / offer.release, progress)
         made = _describe(partial, offer, arch, packages, tools)
         record.write(partial, made)
         toolchain.add_mount_points(tools.root, [inside for _, inside in made.binds])
+        progress.step(f"writing {offer.release} to the disk")
     return made.kernel(home, tools)
 
 

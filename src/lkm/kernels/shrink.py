@@ -13,6 +13,7 @@ from lkm import pool
 from lkm.kernels import packaging, record
 from lkm.kernels.apt import Package
 from lkm.kernels.record import Record
+from lkm.progress import SILENT, Progress
 
 __all__ = ["compress_modules", "drop_useless", "link_shared"]
 
@@ -22,7 +23,7 @@ _LEVEL = 3
 """Of zstd: 390 MB of 6.1's modules become 114 in 3 s; xz -0 makes them 95 in 22 s, level 9 here 105 in 13 s."""
 
 
-def compress_modules(directory: Path) -> None:
+def compress_modules(directory: Path, progress: Progress = SILENT) -> None:
     """Compresses the modules below `directory` (lib/modules/RELEASE) with zstd, where they are large and plain.
 
     depmod has been there: modules.dep then names the new files. Its binary twins go, for they would lie.
@@ -30,6 +31,7 @@ def compress_modules(directory: Path) -> None:
     plain = [path for path in (directory / "kernel").rglob("*.ko") if not path.is_symlink()]
     if sum(path.stat().st_size for path in plain) < _LARGE:
         return
+    progress.step(f"compressing the modules of {directory.name}")
     workers = len(os.sched_getaffinity(0))
     with pool.working(workers) as threads:
         shares = (plain[start::workers] for start in range(workers))
