@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.left_behind import KNOWN
-from lkm.errors import HostError
+from lkm.errors import HostError, MachineError
 from lkm.interpose.track import Tracking
 from lkm.interpose.tracker import Tracker, tracker_for
 from lkm.kernels import store
@@ -39,6 +39,14 @@ def chosen(kernel: Kernel, count: int) -> list[Path]:
 
 
 def tried(path: Path, kernel: Kernel, tracker: Tracker | None) -> ModuleRun | str:
+    """As `_tried`; where the machine broke, which tells nothing of the module, on another one."""
+    try:
+        return _tried(path, kernel, tracker)
+    except MachineError:
+        return _tried(path, kernel, tracker)
+
+
+def _tried(path: Path, kernel: Kernel, tracker: Tracker | None) -> ModuleRun | str:
     """What `lkm run PATH` finds, with --track where there is a tracker; a line where a module that it needs is
     refused.
     """

@@ -67,7 +67,10 @@ class Area(IntFlag):
     SYSFS = 8
     CACHES = 16
     OTHER = 32
-    ALL = 63
+    THREADS = 64
+    MISC = 128
+    NET = 256
+    ALL = 511
 
 
 @dataclass(frozen=True)

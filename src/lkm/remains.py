@@ -58,19 +58,26 @@ _HARMLESS = _Names("""
 """)
 
 _AREAS = (
-    (_Names("proc_* remove_proc_* PDE_DATA pde_data kthread_*"), Area.PROC),
+    (_Names("proc_* remove_proc_* PDE_DATA pde_data"), Area.PROC),
+    (_Names("kthread_*"), Area.THREADS),
     (_Names("kmem_cache_create* kmem_cache_destroy*"), Area.CACHES),
     (_Names("debugfs_* securityfs_*"), Area.SYSFS),
     (
         _Names("""
-            misc_register misc_deregister class_* __class_* device_create* device_destroy* cdev_*
+            class_* __class_* device_create* device_destroy* cdev_*
             register_chrdev* unregister_chrdev* __register_chrdev* __unregister_chrdev* alloc_chrdev_region
             request_threaded_irq free_irq
+        """),
+        Area.DEVICES,
+    ),
+    (_Names("misc_register misc_deregister"), Area.MISC),
+    (
+        _Names("""
             alloc_netdev* free_netdev register_netdev* unregister_netdev* ether_setup eth_* netif_* netdev_*
             skb_* _skb_* __skb_* ___skb_* pskb_* _pskb_* __pskb_* ___pskb_* sk_skb_* consume_skb
             dev_addr_* dev_kfree_* dev_consume_* dev_lstats_* alloc_skb* __alloc_skb*
         """),
-        Area.DEVICES,
+        Area.NET,
     ),
 )
 

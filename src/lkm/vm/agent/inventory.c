@@ -30,12 +30,17 @@ static struct inventory {
 } *before;
 
 static int comparing;
+static int with_tasks; /* whether to look at the processes in /proc, which come last and cost most */
 static size_t at; /* where in the inventory the next entry is expected */
 static char answer[CHUNK];
 static size_t answered;
 
 /* What to look at, of the parts that the host names; the twin of Area in `machine.py`. */
-enum { PROC = 1, SYSCTL = 2, DEVICES = 4, SYSFS = 8, CACHES = 16, OTHER = 32, ALWAYS = ~0 };
+enum {
+	PROC = 1, SYSCTL = 2, DEVICES = 4, SYSFS = 8, CACHES = 16, OTHER = 32, THREADS = 64,
+	MISC = 128, NET = 256,
+	ALWAYS = ~0
+};
 
 struct place {
 	int area;
@@ -46,9 +51,11 @@ struct place {
 
 /* What devices, classes, file systems and caches make; not what is only another view of the same. */
 static const struct place places[] = {
-	{ PROC, "/proc", 3, " sys irq pci self thread-self pressure sysvipc " },
+	{ PROC | THREADS, "/proc", 3, " sys irq pci self thread-self pressure sysvipc " },
 	{ PROC, "/proc/1/net", 2, "" },
 	{ SYSCTL, "/proc/sys", 4, " binfmt_misc " },
+	{ MISC, "/sys/class/misc", 0, "" },
+	{ NET, "/sys/class/net", 0, "" },
 	{ DEVICES, "/sys/class", 1, "" },
 	{ DEVICES, "/sys/bus", 2, "" },
 	{ DEVICES, "/sys/devices", 0, "" },
@@ -61,7 +68,7 @@ static const struct place places[] = {
 	{ SYSFS, "/sys/kernel/security", 0, "" },
 	{ CACHES, "/sys/kernel/slab", 0, "" },
 	{ ALWAYS, "/sys/module", 0, "" },
-	{ DEVICES, "/dev", 2, " pts shm " },
+	{ DEVICES | MISC, "/dev", 2, " pts shm " },
 };
 
 /* How much of a line names the thing; the rest is what changes by itself. */
@@ -79,7 +86,7 @@ static const struct list {
 	{ DEVICES, "/proc/interrupts", "interrupt", INTERRUPT },
 	{ DEVICES, "/proc/iomem", "iomem", WHOLE },
 	{ DEVICES, "/proc/ioports", "ioport", WHOLE },
-	{ DEVICES, "/proc/misc", "misc", WHOLE },
+	{ DEVICES | MISC, "/proc/misc", "misc", WHOLE },
 	{ ALWAYS, "/proc/modules", "module", MODULE },
 	{ OTHER, "/proc/1/mounts", "mount", WHOLE },
 	{ OTHER, "/proc/1/net/protocols", "protocol", FIRST_WORD },
@@ -215,19 +222,24 @@ static void look_into(int parent, const char *name, size_t len, int depth, uint6
 {
 	static char entries[DEPTH_MAX + 1][8192] __attribute__((aligned(8)));
 	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOATIME | O_CLOEXEC);
+	int to_tasks = !with_tasks && len == 5 && !memcmp(path, "/proc", 5);
+	size_t room = to_tasks ? 512 : sizeof(entries[depth]);
 	long n;
 
 	if (fd < 0)
 		return;
-	while ((n = syscall(SYS_getdents64, fd, entries[depth], sizeof(entries[depth]))) > 0) {
+	while ((n = syscall(SYS_getdents64, fd, entries[depth], room)) > 0) {
 		for (long i = 0; i < n;) {
 			const struct dirent64 *e = (void *)(entries[depth] + i);
 
+			if (to_tasks && isdigit(e->d_name[0]))
+				goto out;
 			look_at_entry(fd, e, len, depth, hash, except);
 			i += e->d_reclen;
 		}
 		path[len] = '\0';
 	}
+out:
 	close(fd);
 }
 
@@ -301,6 +313,7 @@ static void look_at_list(const struct list *list)
 static void look_around(uint32_t areas)
 {
 	at = 0;
+	with_tasks = areas & THREADS;
 	for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++) {
 		size_t len = strlen(places[i].path);
 
