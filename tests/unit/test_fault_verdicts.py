@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,8 @@ from typing import Any, cast
 import pytest
 
 from lkm import code
-from lkm.faults.campaign import Faults, Subject
+from lkm.errors import MachineError
+from lkm.faults.campaign import Campaign, Faults, Subject
 from lkm.faults.fault import Fault, Result, judged
 from lkm.faults.html import page
 from lkm.interpose.report import Call, Site
@@ -94,3 +96,28 @@ def test_a_result_of_another_lkm_is_not_believed(
     assert key() == ours
     monkeypatch.setattr(code, "identity", lambda: "another")
     assert key() != ours
+
+
+@pytest.mark.parametrize("first", [Result.HANG, MachineError("it broke", stage="restore")])
+def test_a_hang_and_a_broken_machine_are_tried_again(
+    monkeypatch: pytest.MonkeyPatch, first: Result | MachineError
+) -> None:
+    outcomes = [first, Result.HANDLED]
+
+    def fail(self: Campaign, n: int) -> Fault:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, MachineError):
+            raise outcome
+        return Fault(n, "kmalloc", "f_init", None, None, "init", outcome)
+
+    monkeypatch.setattr(Campaign, "_fail", fail)
+    monkeypatch.setattr(Campaign, "_machines", contextlib.nullcontext)
+    assert Campaign(cast("Any", None)).only(1).faults[0].result is Result.HANDLED
+    assert not outcomes
+
+
+def test_a_hang_that_comes_again_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    hang = Fault(1, "kmalloc", "f_init", None, None, "init", Result.HANG)
+    monkeypatch.setattr(Campaign, "_fail", lambda self, n: hang)
+    monkeypatch.setattr(Campaign, "_machines", contextlib.nullcontext)
+    assert Campaign(cast("Any", None)).only(1).faults == (hang,)

@@ -46,6 +46,7 @@ def test_what_makes_no_sense_is_refused(lkm: Lkm) -> None:
         (["--only", "0"], "--only 0"),
         (["--keep"], "--keep is for one call"),
         (["--timeout", "0"], "--timeout 0"),
+        (["--only", "4"], "call 4 of third_kfree was not made"),
     ):
         done = lkm("faults", source, *words)
         assert done.returncode == 2

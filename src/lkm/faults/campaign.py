@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lkm import code
-from lkm.errors import ModuleFailure, UsageError
+from lkm.errors import MachineError, ModuleFailure, UsageError
 from lkm.faults.exercise import exercise
 from lkm.faults.fault import Fault, Result, judged
 from lkm.interpose.fallible import FALLIBLE, fallible
@@ -194,9 +194,14 @@ class Campaign:
         return Faults(self._subject, tuple(faults), report.total, never)
 
     def only(self, n: int) -> Faults:
-        """Fail the n-th call alone."""
+        """Fail the n-th call alone. Raises UsageError where there are not so many."""
         with self._machines():
             fault = self._one(n)
+        if fault.result is Result.NOT_REACHED:
+            raise UsageError(
+                f"call {n} of {self._subject.target.name} was not made",
+                hint="without --only all that are made are listed",
+            )
         return Faults(self._subject, (fault,), n)
 
     def _require_clean(self, baseline: ModuleRun) -> None:
@@ -222,6 +227,16 @@ class Campaign:
         return [done[n] for n in numbers]
 
     def _one(self, n: int) -> Fault:
+        """A hang, and a machine that broke, are believed the second time: a busy computer looks like that."""
+        if self._make:
+            return self._fail(n)
+        try:
+            fault = self._fail(n)
+        except MachineError:
+            return self._fail(n)
+        return self._fail(n) if fault.result is Result.HANG else fault
+
+    def _fail(self, n: int) -> Fault:
         result, report = self._run(Plan(fail=n, faults=True))
         place = self._subject.place_of(report.failed) if report.failed else None
         fault = judged(n, result, report.failed, place)
