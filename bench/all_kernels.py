@@ -15,17 +15,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench import page
-from lkm import paths
+from bench import page, stores
 from lkm.errors import LkmError
 from lkm.kernels import catalog, store
 from lkm.kernels.catalog import FLAVOURS, series_of
@@ -38,8 +35,6 @@ from lkm.vm.fresh import Fresh
 SUITE_NAMES = [suite.name for suite in SUITES]
 EXAMPLES = Path(__file__).parents[1] / "examples"
 MARK = "<!-- the table: python -m bench.all_kernels --write -->"
-SHARED = ("apt", "roots", "accel.json")
-"""What of the user's store is no kernel's own."""
 
 
 @dataclass(frozen=True)
@@ -133,16 +128,6 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
         )
 
 
-def own_store() -> Path:
-    """A store without kernels that shares the rest with the user's."""
-    home, users = Path(tempfile.mkdtemp(prefix="lkm-all-kernels-")), paths.cache_dir()
-    for name in SHARED:
-        if (users / name).exists():
-            (home / name).symlink_to((users / name).resolve())
-    os.environ["LKM_CACHE_DIR"] = os.fspath(home)
-    return home
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -155,7 +140,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="PAGE")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
-    home = None if arguments.keep else own_store()
+    home = None if arguments.keep else stores.own("apt", "roots", "accel.json")
     rows: list[Row] = []
     try:
         for release, suite, flavour in newest(
