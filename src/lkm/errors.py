@@ -202,7 +202,7 @@ class UnloadError(_ErrnoFailure):
 class KernelProblem(ModuleFailure):
     """The kernel reported a problem while the module was in it; `problem` says which.
 
-    `evidence` is where in the source it was, as far as that is known, and then the log.
+    `evidence` is where in the source it was (`traced`), as far as that is known, and then the `log`.
     """
 
     def __init__(
@@ -211,6 +211,7 @@ class KernelProblem(ModuleFailure):
         hint = f"lkm explain {problem.kind}"
         super().__init__(problem.summary, evidence=(*traced, *log), hint=hint)
         self.problem = problem
+        self.traced, self.log = tuple(traced), tuple(log)
 
 
 class CommandError(ModuleFailure):

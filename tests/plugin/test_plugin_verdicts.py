@@ -25,7 +25,7 @@ def test_it(vm, insmod):
         insmod(MODULES / 'warn.c')
 """,
         {"failed": 1},
-        ["*kernel log*", "*warn: init", "*kernel problem*", "WARNING: *", "FAILED *KernelProblem: *"],
+        ["*kernel log*", "*warn: init", "*kernel problem*", "WARNING at *", "FAILED *KernelProblem: *"],
     ),
     "an oops while it is unloaded": (
         "def test_it(insmod): insmod(MODULES / 'oops_exit.c')",
@@ -173,6 +173,16 @@ def test_it(vm):
         "def test_it(vm): raise lkm.HostError('no room')",
         {"errors": 1},
         ["ERROR *HostError: no room*"],
+    ),
+    "an errno of the guest": (
+        "def test_it(vm): vm.path('/proc/none').read_text()",
+        {"failed": 1},
+        [">*read_text()", "E *FileNotFoundError: *'/proc/none'"],
+    ),
+    "a device whose driver was not loaded": (
+        "def test_it(vm): vm.path('/dev/upper').write_text('x')",
+        {"failed": 1},
+        ["E *FileNotFoundError: *'/dev/upper'"],
     ),
     "a mistake in the test": (
         "def test_it(insmod): insmod(EXAMPLES / 'getargs', intparm=1)",

@@ -53,6 +53,7 @@ def test_workers_of_xdist_report_the_same(pytester: pytest.Pytester, written: Wr
     result.assert_outcomes(passed=2, failed=1, errors=1)
     result.stdout.fnmatch_lines(["*kernel log*", "*kernel problem*", "*reproduce*"])
     result.stdout.fnmatch_lines(["FAILED test_it.py::test_two - *KernelProblem: BUG: *"])
+    assert str(result.stdout).count("end trace") == 1
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])

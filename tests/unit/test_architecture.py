@@ -38,7 +38,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "matrix": ("matrix",),
     "interpose": ("interpose", "faults"),
     "cli": ("cli", "__main__"),
-    "api": ("__init__", "api"),
+    "api": ("__init__", "api", "ioctl"),
     "pytest_plugin": ("pytest_plugin",),
 }  # fmt: skip
 """Each group's modules and packages, by their names below `lkm`."""
@@ -70,6 +70,8 @@ BUILTIN_RAISES = {
     ("__init__", "AttributeError"): "what a module's __getattr__ says (PEP 562)",
     ("module", "KeyError"): "what a Mapping says",
     ("calls", "OSError"): "the guest's errno, as a file's operations have it",
+    ("ioctl", "ValueError"): "what Python's own functions say of a number out of range",
+    ("file", "UnsupportedOperation"): "what Python's own files say of what they cannot",
     ("file", "ValueError"): "what Python's own files say when they are closed",
     ("process", "BrokenPipeError"): "what Python's own pipes say",
     ("machine", "OSError"): "the guest's errno, as a file's operations have it",

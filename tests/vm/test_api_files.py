@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import os
 import select
@@ -151,12 +152,30 @@ def test_ioctl_takes_numbers_and_buffers(vm: lkm.VM, home: lkm.GuestPath) -> Non
         waiting = bytearray(4)
         assert fifo.ioctl(FIONREAD, waiting) == 0
         assert waiting == struct.pack("i", 3)
-        with pytest.raises(OSError, match="Inappropriate ioctl"):
+        with pytest.raises(OSError, match=r"Inappropriate ioctl for device \(ioctl 0x5413\)"):
             fifo.ioctl(TIOCGWINSZ, bytes(8))
+        with pytest.raises(io.UnsupportedOperation, match=r"use its own ioctl\(\)"):
+            fcntl.ioctl(fifo, FIONREAD)
+    with pytest.raises(lkm.UsageError, match=r"cannot seek(.|\n)*buffering=0"):
+        vm.open(home / "fifo", "r+b")
     with vm.open("/dev/random", "wb", buffering=0) as random:
         assert random.ioctl(RNDADDTOENTCNT, struct.pack("i", 0)) == struct.pack("i", 0)
         with pytest.raises(OSError, match="Bad address"):
             random.ioctl(RNDADDTOENTCNT, 0)
+
+
+def test_no_file_is_made_where_a_driver_makes_devices(vm: lkm.VM) -> None:
+    for path in ("/dev/upper", "/dev/input/upper"):
+        with pytest.raises(FileNotFoundError, match=path):
+            vm.path(path).write_text("x")
+        for mode in ("w", "a", "w+b"):
+            with pytest.raises(FileNotFoundError, match=path):
+                vm.open(path, mode)
+    with vm.open("/dev/made", "x") as file:
+        file.write("asked for")
+    assert vm.path("/dev/made").read_text() == "asked for"
+    vm.path("/dev/shm").mkdir(exist_ok=True)
+    vm.path("/dev/shm/file").write_text("x")
 
 
 def test_poll_waits_in_the_guests_time(vm: lkm.VM, home: lkm.GuestPath) -> None:

@@ -22,7 +22,7 @@ from lkm.machine import LoadedModule, MachineState
 from lkm.vm import process, snapshot
 from lkm.vm.file import GuestFile
 from lkm.vm.machine import Machine, settle_time
-from lkm.vm.path import GuestPath
+from lkm.vm.path import GuestPath, creation
 from lkm.vm.snapshot import Snapshot as Frozen
 
 if TYPE_CHECKING:
@@ -168,10 +168,14 @@ class VM(Closing):
         """A file of the guest, opened as Python's own open() would: text or binary, buffered or not.
 
         With `buffering=0` and a binary mode it is a GuestFile, which has ioctl, poll and mmap. `flags` are
-        those of open(2) that no mode has, as os.O_NONBLOCK. Raises OSError with the guest's errno.
+        those of open(2) that no mode has, as os.O_NONBLOCK. "w" and "a" make a file that is not there, but
+        not in /dev. Raises OSError with the guest's errno.
         """
+        name = os.fspath(path)
         access, kind = _flags(mode)
-        raw = GuestFile(self.machine, os.fspath(path), access | flags, timeout=timeout)
+        if "x" not in mode and access & os.O_CREAT:
+            access = access & ~os.O_CREAT | creation(name)
+        raw = GuestFile(self.machine, name, access | flags, timeout=timeout)
         if buffering == 0:
             if "b" not in mode:
                 raw.close()
@@ -180,6 +184,12 @@ class VM(Closing):
         size = buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE
         try:
             buffered: IO[bytes] = kind(raw, size)
+        except io.UnsupportedOperation as error:
+            raw.close()
+            raise UsageError(
+                f"{name} is read and written with one buffer, and it cannot seek",
+                hint=f'vm.open("{name}", "r+b", buffering=0) has none, and has ioctl(), poll(), mmap()',
+            ) from error
         except BaseException:
             raw.close()
             raise
@@ -240,6 +250,11 @@ class VM(Closing):
     ) -> process.GuestProcess:
         """Start a program of the guest and go on; it has stdin, stdout, stderr, wait, kill. See `run`."""
         ids = (user, user) if isinstance(user, int) else user
+        if isinstance(argv, str | bytes):
+            raise UsageError(
+                f"{argv!r} is one text, and a program and its arguments are a list",
+                hint=f'["sh", "-c", {argv!r}] has a shell take it apart',
+            )
         words = [os.fspath(word) for word in argv]
         return process.GuestProcess(
             self.machine, words, env=env, cwd=cwd, user=ids, timeout=timeout

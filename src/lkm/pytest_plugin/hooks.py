@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lkm.errors import LkmError, LoadError, UnloadError
+from lkm.errors import KernelProblem, LkmError, LoadError, UnloadError
 from lkm.pytest_plugin.fixtures import (
     build,
     insmod,
@@ -20,7 +20,13 @@ from lkm.pytest_plugin.fixtures import (
 )
 from lkm.pytest_plugin.report import INFRASTRUCTURE, LOAD, MODULE, TEST, judged, tell
 from lkm.pytest_plugin.settings import IN_FILES, MARKER, settings_of
-from lkm.pytest_plugin.tracebacks import has_users_frames, is_infrastructure, told, without_ours
+from lkm.pytest_plugin.tracebacks import (
+    has_users_frames,
+    is_in_ours,
+    is_infrastructure,
+    told,
+    without_ours,
+)
 from lkm.pytest_plugin.trial import NEXT, TRIAL, Trial
 
 __all__ = [
@@ -130,7 +136,14 @@ def pytest_runtest_makereport(
     error = told(call.excinfo.value)
     if error is None:
         blame[call.when] = TEST
+        value = call.excinfo.value
+        if is_in_ours(value) and not item.config.getoption("fulltrace"):
+            call.excinfo = pytest.ExceptionInfo.from_exception(without_ours(value))
         return (yield)
+    trial = item.stash.get(TRIAL, None)
+    if isinstance(error, KernelProblem) and trial and trial.has_said(error.log):
+        # The report has the log in a section of its own.
+        error.evidence = error.traced
     if not item.config.getoption("fulltrace"):
         call.excinfo = pytest.ExceptionInfo.from_exception(without_ours(error))
     report = yield

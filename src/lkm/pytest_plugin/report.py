@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lkm.log import format_dmesg
 from lkm.pytest_plugin.trial import Load, Trial
+
+if TYPE_CHECKING:
+    from lkm.problems import Problem
 
 __all__ = ["INFRASTRUCTURE", "LOAD", "MODULE", "SECTIONS", "TEST", "judged", "tell"]
 
@@ -90,7 +93,7 @@ def _properties(trial: Trial, is_failed: bool) -> Iterator[tuple[str, Any]]:
     if trial.kernel:
         yield "lkm_kernel", trial.kernel.release
     for problem, _ in trial.reported:
-        yield "lkm_problem", f"{problem.kind}: {problem.summary}"
+        yield "lkm_problem", _named(problem)
     if is_failed:
         for log in trial.logs:
             yield "lkm_log", "\n".join(map(format_dmesg, log[-_TAIL:]))
@@ -106,17 +109,28 @@ def _sections(item: pytest.Item, trial: Trial, blame: dict[str, str]) -> Iterato
         left_out = [f"({len(log) - len(shown)} lines before; -v shows all)"] if log != shown else []
         yield name, "\n".join([*left_out, *map(format_dmesg, shown)])
     for problem, _ in trial.reported:
-        lines = [f"{problem.kind}: {problem.summary}"]
-        if problem.function:
-            lines.append(
-                f"in {problem.function}()" + (f" of {problem.module}" if problem.module else "")
-            )
-        if problem.file:
-            lines.append(f"at {problem.file}:{problem.line}")
-        lines += evidence(problem)
-        yield "kernel problem", "\n".join(lines)
+        yield "kernel problem", "\n".join([*_heading(problem), *evidence(problem)])
     if trial.kernel:
         yield "reproduce", _command(item, trial, _is_of_loading(blame))
+
+
+def _heading(problem: Problem) -> Iterator[str]:
+    """What it is, and the innermost function at fault."""
+    yield _named(problem)
+    if problem.function:
+        of = f" of {problem.module}" if problem.module else ""
+        at, *outer = problem.fault.places if problem.fault and problem.fault.places else (None,)
+        if at and outer:
+            yield f"in {at.function}() of {problem.module}, inlined in {problem.function}()"
+        else:
+            yield f"in {problem.function}(){of}"
+    if problem.file:
+        yield f"at {problem.file}:{problem.line}"
+
+
+def _named(problem: Problem) -> str:
+    kind = str(problem.kind)
+    return problem.summary if problem.summary.startswith(kind) else f"{kind}: {problem.summary}"
 
 
 def _is_of_loading(blame: dict[str, str]) -> bool:

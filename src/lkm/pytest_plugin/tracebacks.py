@@ -8,7 +8,7 @@ from types import TracebackType
 
 from lkm.errors import HostError, LkmError, MachineError, ModuleFailure
 
-__all__ = ["has_users_frames", "is_infrastructure", "told", "without_ours"]
+__all__ = ["has_users_frames", "is_in_ours", "is_infrastructure", "told", "without_ours"]
 
 _OURS = str(Path(__file__).parents[1])
 _PYTESTS = ("/_pytest/", "/pluggy/", "/contextlib.py")
@@ -45,6 +45,12 @@ def without_ours(error: BaseException) -> BaseException:
             error.__cause__ = None
             error.__suppress_context__ = True
     return error
+
+
+def is_in_ours(error: BaseException) -> bool:
+    """Whether it was raised inside lkm, by a call of the user's."""
+    *_, last = ("", *(each.tb_frame.f_code.co_filename for each in _entries(error.__traceback__)))
+    return _is_ours(last) and has_users_frames(error)
 
 
 def has_users_frames(error: BaseException) -> bool:

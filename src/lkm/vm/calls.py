@@ -43,8 +43,11 @@ def call(
     doing: str,
     timeout: float | None = None,
     path: str | None = None,
+    note: str = "",
 ) -> Reply:
     """Ask, and wait for the answer. `doing` is what an error says was being done, `read /dev/x`.
+
+    An OSError says `note` behind what its errno means.
 
     Raises OSError with the guest's errno; ModuleFailure when there is no answer within `timeout` seconds;
     KernelProblem when the kernel reported one meanwhile; MachineError when the machine is gone.
@@ -64,7 +67,7 @@ def call(
     except FAILURES as error:
         raise blame(machine, error, doing=doing, limit=limit, conversation=conversation) from error
     if reply.status:
-        raise OSError(reply.status, os.strerror(reply.status), path)
+        raise OSError(reply.status, os.strerror(reply.status) + note, path)
     return reply
 
 

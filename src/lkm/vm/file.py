@@ -61,6 +61,12 @@ class GuestFile(io.RawIOBase):
             super().close()
             raise
 
+    def fileno(self) -> int:
+        """Raises UnsupportedOperation: fcntl, select and mmap of this computer have nothing to act on."""
+        raise io.UnsupportedOperation(
+            f"{self.name} is a guest's file and has no descriptor here: use its own ioctl(), poll(), mmap()"
+        )
+
     def readable(self) -> bool:
         """Whether it was opened for reading."""
         return self._access in (os.O_RDONLY, os.O_RDWR)
@@ -114,16 +120,19 @@ class GuestFile(io.RawIOBase):
         """
         if isinstance(argument, int):
             rest = struct.pack("<QIQ", request, 0, argument & _CURRENT)
-            return self._number(Op.IOCTL, rest, f"ioctl {request:#x} on")
+            return number(self._ioctl(request, rest))
         view = memoryview(argument).cast("B")
-        reply = self._call(
-            Op.IOCTL, struct.pack("<QI", request, 1) + view, f"ioctl {request:#x} on"
-        )
+        reply = self._ioctl(request, struct.pack("<QI", request, 1) + view)
         data = b"".join(reply.data)
         if view.readonly:
             return data
         view[:] = data
         return number(reply)
+
+    def _ioctl(self, request: int, payload: bytes) -> Reply:
+        return self._call(
+            Op.IOCTL, payload, f"ioctl {request:#x} on", note=f" (ioctl {request:#x})"
+        )
 
     def poll(self, events: int = select.POLLIN, timeout: float | None = 0.0) -> int:
         """poll(2) for `timeout` seconds of the guest's time (None: for ever): the events that are there."""
@@ -181,7 +190,7 @@ class GuestFile(io.RawIOBase):
     def _number(self, op: Op, payload: bytes, doing: str) -> int:
         return number(self._call(op, payload, doing))
 
-    def _call(self, op: Op, payload: bytes, doing: str) -> Reply:
+    def _call(self, op: Op, payload: bytes, doing: str, *, note: str = "") -> Reply:
         if self.closed and op != Op.FILE_CLOSE:
             raise ValueError(f"{doing} {self.name}: the file is closed")
         self._machine.require_running()
@@ -193,6 +202,7 @@ class GuestFile(io.RawIOBase):
             doing=f"{doing} {self.name}",
             timeout=self.timeout,
             path=self.name,
+            note=note,
         )
 
 

@@ -15,10 +15,22 @@ from lkm.vm.wire import Op
 if TYPE_CHECKING:
     from lkm.vm.machine import Machine
 
-__all__ = ["GuestPath", "GuestStat"]
+__all__ = ["GuestPath", "GuestStat", "creation"]
 
 _MKDIR, _UNLINK, _RMDIR, _RENAME, _CHMOD, _SYMLINK = range(6)
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+
+
+def creation(path: str) -> int:
+    """O_CREAT where a file that is not there may be made: not among the devices, where it would hide a mistake.
+
+    /dev/shm and the like are file systems of their own.
+    """
+    parts = PurePosixPath(path).parts
+    is_device = parts[1:2] == ("dev",) and not set(parts[2:3]) & _NO_DEVICES
+    return 0 if is_device else os.O_CREAT
+
+
+_NO_DEVICES = {"shm", "mqueue", "hugepages"}
 
 
 class GuestStat(NamedTuple):
@@ -83,8 +95,12 @@ class GuestPath:
         return self.read_bytes().decode(encoding)
 
     def write_bytes(self, data: bytes) -> int:
-        """Write it with one write(2), as a sysfs attribute wants it; a file that is not there is made."""
-        self._machine.write(str(self), data, flags=_CREATE)
+        """Write it with one write(2), as a sysfs attribute wants it.
+
+        A file that is not there is made, but not in /dev, where a driver makes them: that is FileNotFoundError.
+        """
+        flags = os.O_WRONLY | os.O_TRUNC | creation(str(self))
+        self._machine.write(str(self), data, flags=flags)
         return len(data)
 
     def write_text(self, text: str, encoding: str = "utf-8") -> int:
