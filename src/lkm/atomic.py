@@ -28,6 +28,7 @@ __all__ = [
     "disk_bytes",
     "disk_errors",
     "exclusive",
+    "freed_bytes",
     "making",
     "no_space",
     "remove",
@@ -166,6 +167,20 @@ def disk_bytes(directory: Path) -> int:
     for path, _, names in os.walk(directory):
         for name in (".", *names):
             total += os.lstat(os.path.join(path, name)).st_blocks * 512  # noqa: PTH118
+    return total
+
+
+def freed_bytes(directory: Path) -> int:
+    """What its removal frees, in bytes: without the files that have links elsewhere, as shared headers do."""
+    total = 0
+    links: dict[int, int] = {}
+    for path, _, names in os.walk(directory):
+        for name in (".", *names):
+            status = os.lstat(os.path.join(path, name))  # noqa: PTH118
+            if name != ".":
+                links[status.st_ino] = links.get(status.st_ino, 0) + 1
+            if name == "." or links[status.st_ino] == status.st_nlink:
+                total += status.st_blocks * 512
     return total
 
 

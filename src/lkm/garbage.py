@@ -101,7 +101,7 @@ def _roots_of(going: Collection[str]) -> set[str]:
 
 def _kernel(release: str, why: str) -> Garbage:
     home = record.kernels_dir() / release
-    return Garbage(home, f"kernel {release}", why, atomic.disk_bytes(home), True)
+    return Garbage(home, f"kernel {release}", why, atomic.freed_bytes(home), True)
 
 
 def _kept(names: Collection[str]) -> Iterator[str]:
@@ -184,6 +184,8 @@ class _Store:
                 )
 
     def roots(self, going: Collection[str]) -> Iterator[Garbage]:
+        if toolchain.are_shared():
+            return
         for home in self._of(toolchain.roots_dir(), _roots_of(going), 0.0 if going else _OUTDATED):
             yield Garbage(
                 home,

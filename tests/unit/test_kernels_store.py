@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.unit.fake_store import entry, put, put_toolchain
 
-from lkm import proc
+from lkm import garbage, proc
 from lkm.errors import HostError, UsageError
 from lkm.kernels import apt, catalog, debian, record, store, toolchain
 from lkm.kernels.catalog import Offer
@@ -224,6 +224,38 @@ def test_removing_a_kernel_frees_its_toolchain_with_the_last_user(
     assert not (cache / "roots/trixie-gcc-14").exists()
     assert second >= first + 5678
     assert store.installed() == []
+
+
+def test_the_roots_of_another_store_are_not_removed(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(entry(NEW, "trixie"))
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "roots").symlink_to(cache / "roots")
+    monkeypatch.setenv("LKM_CACHE_DIR", str(mine))
+    put(entry(OLD, "trixie"))
+    store.remove(OLD)
+    assert (cache / "roots/trixie-gcc-14/meta.json").is_file()
+    assert garbage.find(0) == []
+
+
+def test_roots_that_lie_on_another_disk_are_removed(cache: Path, tmp_path: Path) -> None:
+    put(entry(NEW, "trixie"))
+    elsewhere = tmp_path / "large/roots"
+    elsewhere.parent.mkdir()
+    (cache / "roots").rename(elsewhere)
+    (cache / "roots").symlink_to(elsewhere)
+    store.remove(NEW)
+    assert not (elsewhere / "trixie-gcc-14").exists()
+
+
+def test_what_another_kernel_has_too_is_not_counted_as_freed() -> None:
+    home, other = put(entry(NEW, "trixie")), put(entry(OLD, "trixie"))
+    (home / "shared").write_bytes(b"x" * 100_000)
+    (home / "own").write_bytes(b"x" * 50_000)
+    (other / "shared").hardlink_to(home / "shared")
+    assert 50_000 <= store.remove(NEW) < 100_000
 
 
 def test_removing_a_damaged_kernel_works() -> None:

@@ -92,7 +92,7 @@ def remove(release: str) -> int:
         raise catalog.unknown(release, _releases())
     with atomic.exclusive(home, f"the kernel {release}"):
         entry = record.read(home)
-        freed = atomic.disk_bytes(home)
+        freed = atomic.freed_bytes(home)
         atomic.remove(home)
     atomic.sweep(home.parent)
     if isinstance(entry, Record):

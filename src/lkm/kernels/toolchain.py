@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "USELESS",
     "add_mount_points",
+    "are_shared",
     "compiler_for",
     "disk_use",
     "ensure",
@@ -83,8 +84,17 @@ def ensure(suite: str, cc: str, *, arch: Arch = X86_64, progress: Progress = SIL
         return find(suite, cc) or _make(home, suite, cc, arch, progress)
 
 
+def are_shared() -> bool:
+    """Whether the roots are a link into another store: kernels that this one does not know may use them."""
+    theirs = roots_dir().resolve().with_name("kernels")
+    ours = paths.cache_dir() / "kernels"
+    return roots_dir().is_symlink() and theirs.is_dir() and theirs.resolve() != ours.resolve()
+
+
 def remove(toolchain: Toolchain) -> int:
-    """Deletes a root; returns the bytes that this freed."""
+    """Deletes a root, but none of another store (`are_shared`); returns the bytes that this freed."""
+    if are_shared():
+        return 0
     home = toolchain.root.parent
     freed = disk_use(toolchain)
     with atomic.exclusive(home, f"the toolchain {home.name}"):
@@ -214,6 +224,7 @@ def _make(home: Path, suite: str, cc: str, arch: Arch, progress: Progress) -> To
         with downloads.area(home) as archives, atomic.making(home, what) as partial:
             progress.step(f"fetching the toolchain {world.suite} {cc}")
             files = downloads.get(world, packages, archives, progress=progress)
+            progress.step(f"unpacking the toolchain {suite} {cc}")
             _fill(partial / "root", files, cc, progress)
             _write_meta(partial, packages)
         made = find(suite, cc)
@@ -225,7 +236,6 @@ def _make(home: Path, suite: str, cc: str, arch: Arch, progress: Progress) -> To
 
 def _fill(root: Path, files: Sequence[Path], cc: str, progress: Progress) -> None:
     root.mkdir()
-    progress.step(f"unpacking the toolchain {root.parents[1].name} {cc}")
     unpack(links_first(files), root, progress=progress)
     _finish(root, cc)
 
