@@ -10,4 +10,11 @@ were said to leave something. None of it was true of the modules, and it is not 
 
 from __future__ import annotations
 
-KNOWN: dict[str, tuple[tuple[str, str], ...]] = {}
+KNOWN: dict[str, tuple[tuple[str, str], ...]] = {
+    "scsi_debug": (
+        (
+            "the slab cache scsi_sense_cache",
+            "scsi_mod makes it for the first host, and keeps it (drivers/scsi/scsi_lib.c)",
+        ),
+    ),
+}
