@@ -91,6 +91,12 @@ def test_a_reason_that_names_its_kernel_is_the_same_on_others() -> None:
     )
 
 
+def test_a_path_with_a_kernels_name_stays_one() -> None:
+    reason = f"no space left for /c/work/demo/{KERNELS[0]}-f2b1/tree"
+    (group,) = grouped([result(KERNELS[0], "error", reason)], KERNELS)
+    assert group.reason == reason
+
+
 def test_sources_that_fail_alike_are_one_group() -> None:
     cells = [result(k, "build-failed", "same", source=s) for s in ("a", "b") for k in (TWELVE, NEW)]
     cells += [result(k, source=s) for s in ("a", "b") for k in (OLD, SIX)]

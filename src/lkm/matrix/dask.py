@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from importlib import import_module
@@ -51,12 +52,23 @@ class Dask:
                 f"no Dask scheduler at {self.address}: {error}",
                 hint="dask scheduler --host 127.0.0.1 --port 8786",
             ) from error
-        with client:
+        with _quiet(), client:
             spread = Spread(_Cluster(client), self.troubles.append)
             try:
                 yield spread
             finally:
                 spread.shutdown()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Dask's own words, stacks and all, on a scheduler that is gone: lkm says it in one line."""
+    logger = logging.getLogger("distributed.client")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 class _Cluster:
