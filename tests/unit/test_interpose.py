@@ -22,7 +22,7 @@ from lkm.interpose.names import spoken
 from lkm.interpose.pairs import FAMILIES
 from lkm.interpose.report import PREFIX, read, without
 from lkm.interpose.rewrite import GATE, call_sites, interpose
-from lkm.interpose.rules import Fail, Flag, Rule
+from lkm.interpose.rules import Fail, Flag, Plan, Rule
 from lkm.log import Record
 from lkm.problems import ProblemKind, find
 
@@ -86,6 +86,15 @@ def test_a_stub_leads_to_its_rule_and_its_function() -> None:
     packed = section.data()
     assert [rules.RULE.unpack_from(packed, n * rules.RULE.size)[9] for n in range(3)] == [0, 1, 2]
     assert len(packed) == rules.RULE.size * len(chosen)
+
+
+def test_every_rule_says_what_is_to_be_done() -> None:
+    data = ko.read_image(OBJECTS[0])
+    chosen = [Rule(name) for name in ko.parse(data, "x").imports if name != "__fentry__"]
+    made = interpose(data, "x", chosen, Plan(fail=3, record=True), gate_crc=None)
+    section = ELFFile(io.BytesIO(made.image)).get_section_by_name(".rodata.lkm")
+    assert section
+    assert {row[10:12] for row in rules.RULE.iter_unpack(section.data())} == {(3, 1)}
 
 
 def test_a_module_of_another_architecture_is_refused() -> None:
