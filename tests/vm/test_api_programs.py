@@ -33,11 +33,6 @@ def vm() -> Iterator[lkm.VM]:
         ("printf '\\377\\000'", 0, b"\xff\0", b""),
     ],
 )
-def test_a_command_line_that_is_one_text_is_refused(vm: lkm.VM) -> None:
-    with pytest.raises(lkm.UsageError, match=r'hint: \["sh", "-c", .echo a > /b.\]'):
-        vm.run("echo a > /b")
-
-
 def test_run_gives_the_exit_code_and_the_output(
     vm: lkm.VM, script: str, returncode: int, stdout: bytes, stderr: bytes
 ) -> None:
@@ -49,6 +44,11 @@ def test_run_gives_the_exit_code_and_the_output(
         assert (failed.value.returncode, failed.value.stdout) == (returncode, stdout)
     else:
         assert done.check() is done
+
+
+def test_a_command_line_that_is_one_text_is_refused(vm: lkm.VM) -> None:
+    with pytest.raises(lkm.UsageError, match=r'hint: \["sh", "-c", .echo a > /b.\]'):
+        vm.run("echo a > /b")
 
 
 def test_text_is_whatever_was_printed(vm: lkm.VM) -> None:
