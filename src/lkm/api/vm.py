@@ -19,9 +19,9 @@ from lkm.closing import Closing
 from lkm.decoding import Decoder
 from lkm.errors import UsageError
 from lkm.machine import LoadedModule, MachineState
-from lkm.vm import process, snapshot
+from lkm.vm import process
 from lkm.vm.file import GuestFile
-from lkm.vm.machine import Machine, settle_time
+from lkm.vm.fresh import restored
 from lkm.vm.path import GuestPath, creation
 from lkm.vm.snapshot import Snapshot as Frozen
 
@@ -59,11 +59,11 @@ class VM(Closing):
         self.kernel = kernel
         self.lock = threading.RLock()
         self._frozen = frozen
-        self.machine = _machine(frozen, kernel.release, timeout or _TIMEOUT, link)
+        self.machine = restored(frozen, link, timeout=timeout or _TIMEOUT)
         if parent:
             self.history = History(parent.decoder, self.machine, parent.twin, parent.steps)
         else:
-            twin = partial(_machine, frozen, kernel.release, _TIMEOUT)
+            twin = partial(restored, frozen, timeout=_TIMEOUT)
             self.history = History(Decoder(kernel.facts), self.machine, twin)
         self.machine.decode = self.history.decode
         try:
@@ -296,16 +296,6 @@ class VM(Closing):
             f"{os.fspath(source)} has {len(objects)} modules: {names}",
             hint=f'vm.insmod(lkm.build(...)["{next(iter(objects))}"])',
         )
-
-
-def _machine(frozen: Frozen, release: str, timeout: float, link: Link | None = None) -> Machine:
-    return Machine(
-        link or snapshot.restore(frozen),
-        release=release,
-        timeout=timeout,
-        restored_from=None if frozen.fds else frozen.path,
-        settle=settle_time(frozen.config),
-    )
 
 
 class Snapshot(Closing):

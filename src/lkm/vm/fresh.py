@@ -21,7 +21,26 @@ if TYPE_CHECKING:
     from lkm.vm.rootfs import Rootfs
     from lkm.vm.snapshot import Snapshot
 
-__all__ = ["Fresh"]
+__all__ = ["Fresh", "restored"]
+
+
+def restored(
+    frozen: Snapshot, link: Link | None = None, *, timeout: float | None = None
+) -> Machine:
+    """A machine of a frozen one; `link` is to a guest that is being restored from it already.
+
+    It is watched for `SETTLE` seconds where nobody says, but on a real clock, where idle time costs something.
+    """
+    from lkm.machine import DEFAULT_TIMEOUT, REAL_SETTLE, SETTLE
+    from lkm.vm.machine import Machine
+
+    return Machine(
+        link or snapshot.restore(frozen),
+        release=frozen.release,
+        timeout=timeout or DEFAULT_TIMEOUT,
+        restored_from=None if frozen.fds else frozen.path,
+        settle=SETTLE if frozen.config.skips_idle else REAL_SETTLE,
+    )
 
 
 class Fresh(Closing):
@@ -48,19 +67,12 @@ class Fresh(Closing):
 
     def machine(self) -> Machine:
         """A fresh machine; the caller closes it. The first time for a kernel this boots it."""
-        from lkm.vm.machine import Machine, settle_time
-
         waiting, self._waiting = self._waiting, None
         if waiting is None:
             frozen = snapshot.prepare(self._kernel, self._config, progress=self._progress)
             waiting = snapshot.restore(frozen), frozen
         link, origin = waiting
-        return Machine(
-            link,
-            release=self._kernel.release,
-            restored_from=origin.path,
-            settle=settle_time(origin.config),
-        )
+        return restored(origin, link)
 
     def close(self) -> None:
         """End the machine that waits, if there is one."""

@@ -25,7 +25,6 @@ from lkm.errors import (
 from lkm.log import Record, lost, merge, parse_console, parse_kmsg
 from lkm.machine import (
     DEFAULT_TIMEOUT,
-    REAL_SETTLE,
     SETTLE,
     Left,
     LoadedModule,
@@ -38,14 +37,14 @@ from lkm.machine import (
 )
 from lkm.vm.channel import ChannelClosed, ChannelTimeout
 from lkm.vm.link import Link, Reply, told
-from lkm.vm.qemu import WINDOW_SIZE, Config
+from lkm.vm.qemu import WINDOW_SIZE
 from lkm.vm.wire import MARK, Op
 
 if TYPE_CHECKING:
     from lkm.problems import Problem
     from lkm.vm.kernel_log import KernelLog
 
-__all__ = ["Machine", "records_of", "settle_time"]
+__all__ = ["Machine", "records_of"]
 
 
 class Machine(Closing):
@@ -385,11 +384,6 @@ def _parameter_files(frames: Sequence[bytes]) -> dict[str, ParameterFile]:
         text = None if unread else value.decode(errors="replace").removesuffix("\n")
         files[parameter.decode(errors="replace")] = ParameterFile(mode, text)
     return dict(sorted(files.items()))
-
-
-def settle_time(config: Config) -> float:
-    """How long such a machine is watched where nobody says: idle time costs something only on a real clock."""
-    return SETTLE if config.skips_idle else REAL_SETTLE
 
 
 def _left(data: bytes) -> tuple[Left, ...]:
