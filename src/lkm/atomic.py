@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,25 +164,25 @@ def _name_of(partial: Path) -> str:
 
 def disk_bytes(directory: Path) -> int:
     """What a directory occupies on its disk, in bytes (st_blocks, so that sparse files are fair)."""
-    total = 0
-    for path, _, names in os.walk(directory):
-        for name in (".", *names):
-            total += os.lstat(os.path.join(path, name)).st_blocks * 512  # noqa: PTH118
-    return total
+    return sum(status.st_blocks * 512 for status in _statuses(directory))
 
 
 def freed_bytes(directory: Path) -> int:
     """What its removal frees, in bytes: without the files that have links elsewhere, as shared headers do."""
     total = 0
     links: dict[int, int] = {}
+    for status in _statuses(directory):
+        seen = links[status.st_ino] = links.get(status.st_ino, 0) + 1
+        if stat.S_ISDIR(status.st_mode) or seen == status.st_nlink:
+            total += status.st_blocks * 512
+    return total
+
+
+def _statuses(directory: Path) -> Iterator[os.stat_result]:
+    """What lstat(2) says of each directory and file below it."""
     for path, _, names in os.walk(directory):
         for name in (".", *names):
-            status = os.lstat(os.path.join(path, name))  # noqa: PTH118
-            if name != ".":
-                links[status.st_ino] = links.get(status.st_ino, 0) + 1
-            if name == "." or links[status.st_ino] == status.st_nlink:
-                total += status.st_blocks * 512
-    return total
+            yield os.lstat(os.path.join(path, name))  # noqa: PTH118
 
 
 def _beside(dest: Path) -> Path:

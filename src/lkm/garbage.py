@@ -6,10 +6,11 @@ A kernel is used when it is fetched, when a machine of it is restored, and when 
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from enum import Enum
 from pathlib import Path
 
 from lkm import atomic, paths
@@ -17,6 +18,7 @@ from lkm.errors import HostError
 from lkm.kbuild import workdir
 from lkm.kernels import catalog, record, store, toolchain
 from lkm.kernels.kernel import Kernel
+from lkm.kernels.selection import is_glob
 from lkm.vm import named
 from lkm.vm.stored import meta_of, stored
 
@@ -31,18 +33,24 @@ _CAN_BE_MADE_AGAIN = ("dkms", "programs", "interpose", "faults", "builds", "matr
 """Directories of the store whose entries go by their age alone."""
 
 
+class Lock(Enum):
+    """Who makes a directory: nobody who holds a lock, `atomic.exclusive`, or a build (`workdir.locked`)."""
+
+    NONE, STORE, BUILD = range(3)
+
+
 @dataclass(frozen=True)
 class Garbage:
     """A directory of the store that can go: `what` it is, `why`, and the bytes that it has on the disk.
 
-    `is_locked` says that it is made and removed under a lock.
+    `lock` says what has to be held to make or remove it.
     """
 
     path: Path
     what: str
     why: str
     disk_bytes: int
-    is_locked: bool = False
+    lock: Lock = Lock.NONE
 
 
 def find(days: float = DAYS, *, keep: Collection[str] = ()) -> list[Garbage]:
@@ -51,16 +59,16 @@ def find(days: float = DAYS, *, keep: Collection[str] = ()) -> list[Garbage]:
     Kernels that a name in `keep` means (as `catalog.parse_name` has them, or a glob) stay, and those of the
     machines that are up. Raises UsageError for a name that makes no sense. Removes nothing.
     """
-    store_ = _Store(days, frozenset(_kept(keep)))
-    going = {kernel.release: why for kernel, why in store_.kernels()}
+    now = _Store(days, keep)
+    going = {kernel.release: why for kernel, why in now.kernels()}
     return [
         *(_kernel(release, why) for release, why in going.items()),
-        *store_.damaged(),
-        *store_.roots(going),
-        *store_.snapshots(going),
-        *store_.root_file_systems(going),
-        *store_.builds(),
-        *store_.others(),
+        *now.damaged(),
+        *now.roots(going),
+        *now.snapshots(going),
+        *now.root_file_systems(going),
+        *now.builds(),
+        *now.others(),
     ]
 
 
@@ -73,8 +81,8 @@ def remove(garbage: Sequence[Garbage]) -> tuple[list[Garbage], list[Garbage]]:
             gone.append(each)
         except HostError:
             busy.append(each)
-    for parent in {each.path.parent for each in garbage}:
-        if parent.parent.name == "work":
+    for parent, lock in {(each.path.parent, each.lock) for each in garbage}:
+        if lock is Lock.BUILD:
             with contextlib.suppress(OSError):
                 parent.rmdir()
         else:
@@ -83,38 +91,33 @@ def remove(garbage: Sequence[Garbage]) -> tuple[list[Garbage], list[Garbage]]:
 
 
 def _remove(garbage: Garbage) -> None:
-    if garbage.path.parent == toolchain.roots_dir() and garbage.path.name in _roots_of(()):
+    if garbage.path.parent == toolchain.roots_dir() and garbage.path in _roots_of(
+        store.installed()
+    ):
         raise HostError(f"{garbage.what}: a kernel that stays needs it")
     with contextlib.ExitStack() as stack:
-        if garbage.is_locked:
+        if garbage.lock is Lock.STORE:
             stack.enter_context(atomic.exclusive(garbage.path, garbage.what, wait=0))
-        elif garbage.path.parent.parent.name == "work":
+        elif garbage.lock is Lock.BUILD:
             stack.enter_context(workdir.locked(garbage.path, timeout=0))
         atomic.remove(garbage.path)
 
 
-def _roots_of(going: Collection[str]) -> set[str]:
-    """The toolchain roots of the kernels that stay."""
-    staying = (kernel for kernel in store.installed() if kernel.release not in going)
-    return {kernel.toolchain.root.parent.name for kernel in staying}
+def _roots_of(kernels: Iterable[Kernel]) -> set[Path]:
+    return {kernel.toolchain.root.parent for kernel in kernels}
 
 
 def _kernel(release: str, why: str) -> Garbage:
     home = record.kernels_dir() / release
-    return Garbage(home, f"kernel {release}", why, atomic.freed_bytes(home), True)
+    return Garbage(home, f"kernel {release}", why, atomic.freed_bytes(home), Lock.STORE)
 
 
-def _kept(names: Collection[str]) -> Iterator[str]:
-    for name in names:
-        is_glob = bool(set("*?[") & set(name))
-        wanted = None if is_glob else catalog.parse_name(name)
-        for kernel in store.installed():
-            if wanted is None:
-                fits = fnmatchcase(kernel.release, name)
-            else:
-                fits = kernel.release == wanted.release if wanted.release else wanted.fits(kernel)
-            if fits:
-                yield kernel.release
+def _meant(name: str, kernels: Sequence[Kernel]) -> list[str]:
+    """The releases of the kernels that a name means."""
+    if is_glob(name):
+        return fnmatch.filter([kernel.release for kernel in kernels], name)
+    wanted = catalog.parse_name(name)
+    return [kernel.release for kernel in kernels if wanted.fits(kernel)]
 
 
 def _idle(path: Path) -> float:
@@ -125,16 +128,12 @@ def _idle(path: Path) -> float:
         return 0.0
 
 
-def _identity(home: Path) -> str | None:
-    identity: str | None = meta_of(home).get("identity")
-    return identity
-
-
 def _entries(directory: Path) -> list[Path]:
     try:
-        return sorted(entry for entry in directory.iterdir() if entry.is_dir())
+        found = sorted(entry for entry in directory.iterdir() if entry.is_dir())
     except (FileNotFoundError, NotADirectoryError):
         return []
+    return [entry for entry in found if not entry.name.startswith(".")]
 
 
 def _unused(idle: float) -> str:
@@ -144,18 +143,19 @@ def _unused(idle: float) -> str:
 class _Store:
     """The store at one moment, with its rules."""
 
-    def __init__(self, days: float, keep: frozenset[str]) -> None:
+    def __init__(self, days: float, keep: Collection[str]) -> None:
         self._days = days
-        self._keep = keep | {machine.release for machine in named.machines()}
+        self._installed = store.installed()
+        self._keep = {machine.release for machine in named.machines()}
+        self._keep.update(*(_meant(name, self._installed) for name in keep))
         self._frozen = list(stored())
         self._built = [
             state.parent for state in (paths.cache_dir() / "work").glob("*/*/state.json")
         ]
 
     def kernels(self) -> Iterator[tuple[Kernel, str]]:
-        installed = store.installed()
-        newest = {_line(kernel): kernel for kernel in installed}
-        for kernel in installed:
+        newest = {_line(kernel): kernel for kernel in self._installed}
+        for kernel in self._installed:
             idle = self._idle(kernel.release)
             newer = newest[_line(kernel)]
             if kernel.release in self._keep:
@@ -180,20 +180,19 @@ class _Store:
             if isinstance(record.read(damage.path), str) and _idle(damage.path) > _OUTDATED:
                 what = f"kernel {damage.path.name}"
                 yield Garbage(
-                    damage.path, what, damage.reason, atomic.disk_bytes(damage.path), True
+                    damage.path, what, damage.reason, atomic.disk_bytes(damage.path), Lock.STORE
                 )
 
     def roots(self, going: Collection[str]) -> Iterator[Garbage]:
         if toolchain.are_shared():
             return
-        for home in self._of(toolchain.roots_dir(), _roots_of(going), 0.0 if going else _OUTDATED):
-            yield Garbage(
-                home,
-                f"toolchain root {home.name}",
-                "no kernel uses it",
-                atomic.disk_bytes(home),
-                True,
-            )
+        used = _roots_of(kernel for kernel in self._installed if kernel.release not in going)
+        for home in self._idle_in(toolchain.roots_dir(), 0.0 if going else _OUTDATED):
+            if home not in used:
+                yield Garbage(
+                    home, f"toolchain root {home.name}", "no kernel uses it",
+                    atomic.disk_bytes(home), Lock.STORE,
+                )  # fmt: skip
 
     def snapshots(self, going: Collection[str]) -> Iterator[Garbage]:
         for frozen in self._frozen:
@@ -207,38 +206,35 @@ class _Store:
             else:
                 continue
             what = f"frozen machine of {frozen.release or 'nobody knows what'}"
-            yield Garbage(frozen.path, what, why, atomic.disk_bytes(frozen.path), True)
+            yield Garbage(frozen.path, what, why, atomic.disk_bytes(frozen.path), Lock.STORE)
 
     def root_file_systems(self, going: Collection[str]) -> Iterator[Garbage]:
         used = {
             frozen.rootfs for frozen in self._frozen
             if frozen.rootfs and frozen.release not in going and frozen.idle / _DAY <= self._days
         }  # fmt: skip
-        for home in self._of(paths.cache_dir() / "rootfs", (), self._days):
-            if _identity(home) in used:
-                continue
-            yield Garbage(
-                home, f"root file system {home.name}", "no frozen machine uses it",
-                atomic.disk_bytes(home), True,
-            )  # fmt: skip
+        for home in self._idle_in(paths.cache_dir() / "rootfs", self._days):
+            if meta_of(home).get("identity") not in used:
+                yield Garbage(
+                    home, f"root file system {home.name}", "no frozen machine uses it",
+                    atomic.disk_bytes(home), Lock.STORE,
+                )  # fmt: skip
 
-    def _of(self, directory: Path, used: Collection[str], days: float) -> Iterator[Path]:
-        for home in _entries(directory):
-            if not home.name.startswith(".") and home.name not in used and _idle(home) >= days:
-                yield home
+    def _idle_in(self, directory: Path, days: float) -> list[Path]:
+        return [home for home in _entries(directory) if _idle(home) >= days]
 
     def builds(self) -> Iterator[Garbage]:
         for home in self._built:
             if (idle := _idle(home / "state.json")) > self._days:
                 what = f"build {home.parent.name} for {home.name.rpartition('-')[0]}"
-                yield Garbage(home, what, _unused(idle), atomic.disk_bytes(home))
+                yield Garbage(home, what, _unused(idle), atomic.disk_bytes(home), Lock.BUILD)
 
     def others(self) -> Iterator[Garbage]:
         top = paths.cache_dir()
         for name in _CAN_BE_MADE_AGAIN:
             for home in _entries(top / name):
                 idle = min(map(_idle, (home, *_entries(home))))
-                if not home.name.startswith(".") and idle > self._days:
+                if idle > self._days:
                     yield Garbage(
                         home, f"{name}/{home.name}", _unused(idle), atomic.disk_bytes(home)
                     )

@@ -12,7 +12,7 @@ from lkm.kernels import catalog, store
 from lkm.kernels.catalog import Described, Wanted
 from lkm.progress import SILENT, Progress
 
-__all__ = ["WORDS", "select"]
+__all__ = ["WORDS", "is_glob", "select"]
 
 WORDS = ("all", "oldest", "newest")
 """Words for kernels of one flavour: all that are offered, the first and the last of them."""
@@ -44,6 +44,11 @@ def select(text: str, *, progress: Progress = SILENT) -> tuple[str, ...]:
     found = [kernel for name in names for kernel in _meant_by(name, known)]
     packaged = sorted((kernel for kernel in found if not _is_elsewhere(kernel)), key=_age)
     return tuple(dict.fromkeys([*packaged, *filter(_is_elsewhere, found)]))
+
+
+def is_glob(name: str) -> bool:
+    """Whether it is a pattern of releases (fnmatch)."""
+    return any(char in name for char in "*?[")
 
 
 def _is_elsewhere(name: str) -> bool:
@@ -111,7 +116,7 @@ def _meant_by(name: str, known: _Known) -> list[str]:
         return _by_word(name, found["word"], found["flavour"], known)
     if ".." in name:
         return _in_range(name, known)
-    if any(char in name for char in "*?["):
+    if is_glob(name):
         return _matching(name, known)
     try:
         wanted = catalog.parse_name(name)
