@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from lkm.cli.render import size
+from lkm.cli.render import bars, size
 from lkm.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def board(*, quiet: bool = False) -> Iterator[Callable[[str], Progress]]:
     elif not sys.stderr.isatty():
         yield _Lines
     else:
-        with _rows() as rows:
+        with bars(16) as rows:
             yield lambda name: _Row(rows, name)
 
 
@@ -75,23 +75,6 @@ class _Lines:
     def _say(self, text: str) -> None:
         self._said = time.monotonic()
         print(f"lkm: {text}", file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def _rows() -> Iterator[Rows]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=16),
-        TextColumn("{task.fields[what]}"),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    ) as rows:
-        yield rows
 
 
 class _Row:

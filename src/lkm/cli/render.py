@@ -139,6 +139,22 @@ class _Plain:
         pass
 
 
+def bars(width: int) -> rich.progress.Progress:
+    """Rows of a terminal that go when stopped: what is done, a bar, the field `what` of its task, the time."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=width),
+        TextColumn("{task.fields[what]}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
 class _Live:
     """The current stage on the last line of the terminal, with how far it is and for how long."""
 
@@ -164,24 +180,7 @@ class _Live:
 
     def _started(self) -> rich.progress.Progress:
         if self._bar is None:
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                Progress,
-                SpinnerColumn,
-                TextColumn,
-                TimeElapsedColumn,
-            )
-
-            self._bar = Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                TextColumn("{task.fields[what]}"),
-                TimeElapsedColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
+            self._bar = bars(24)
             self._bar.start()
         return self._bar
 
