@@ -14,6 +14,7 @@ About 24 kernels and 4 GB from the mirror.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import sys
@@ -140,20 +141,18 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="PAGE")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
-    home = None if arguments.keep else stores.own("apt", "roots", "accel.json")
     rows: list[Row] = []
-    try:
+    with contextlib.ExitStack() as stack:
+        if not arguments.keep:
+            home = stack.enter_context(stores.own("apt", "roots", "accel.json"))
         for release, suite, flavour in newest(
             arguments.suite or SUITE_NAMES, arguments.flavour or FLAVOURS
         ):
             row = tried(release, suite, flavour)
             rows.append(row)
             print(*list(table([row]))[2:], flush=True)
-            if home:
+            if not arguments.keep:
                 shutil.rmtree(home / "snapshots", ignore_errors=True)
-    finally:
-        if home:
-            shutil.rmtree(home, ignore_errors=True)
     rows.sort(key=lambda row: catalog.version_key(row.release))
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))

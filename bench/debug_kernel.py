@@ -7,14 +7,13 @@ and a store of its own in a temporary directory.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import lkm
+from bench import stores
 from lkm.ko import read_image
 from lkm.unfreed import unfreed
 
@@ -46,11 +45,9 @@ def row(what: str, value: str, limit: str = "") -> None:
 
 def build() -> None:
     """The kernel from nothing, source and packages fetched, in a store that goes afterwards."""
-    with tempfile.TemporaryDirectory(prefix="lkm-bench-") as store:
-        os.environ["LKM_CACHE_DIR"] = store
+    with stores.own():
         took = seconds(lambda: lkm.kernel("debug", progress=Steps()))
         kept = lkm.kernel("debug", fetch=False).facts.disk_bytes or 0
-        del os.environ["LKM_CACHE_DIR"]
     row("built, with all that is fetched", f"{took:.0f} s", f"{LIMITS['build']:.0f} s")
     row("kept", f"{kept / 1e6:.0f} MB", f"{LIMITS['kept'] / 1e6:.0f} MB")
 

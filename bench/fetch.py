@@ -16,11 +16,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench import stores
 from bench.mirror import recorded, serving
 from lkm import paths
 from lkm.arch import X86_64
@@ -72,31 +71,16 @@ class Clock:
             self.downloaded = int(total or done)
 
 
-@contextmanager
-def new_store(roots: Path) -> Iterator[None]:
-    """An empty store with these toolchain roots, as long as the block lasts."""
-    before = os.environ.get("LKM_CACHE_DIR")
-    with tempfile.TemporaryDirectory(prefix="store-", dir=roots.parent) as made:
-        Path(made, "roots").symlink_to(roots)
-        os.environ["LKM_CACHE_DIR"] = made
-        try:
-            yield
-        finally:
-            del os.environ["LKM_CACHE_DIR"]
-            if before is not None:
-                os.environ["LKM_CACHE_DIR"] = before
-
-
 def measured(name: str, roots: Path, rate: float) -> Fetched:
     """Fetch a kernel twice: once to have its files on the loopback, and once with the clock."""
     upstream = os.environ.pop("LKM_DEBIAN_MIRROR", None) or apt.find_mirror()
     with serving(recorded(upstream, roots.parent / "mirror")) as mirror:
         os.environ["LKM_DEBIAN_MIRROR"] = mirror.url
         try:
-            with new_store(roots):
+            with stores.own("roots", of=roots.parent, beside=roots.parent):
                 release = store.fetch_newest(name).release
             mirror.rate = rate
-            with new_store(roots):
+            with stores.own("roots", of=roots.parent, beside=roots.parent):
                 return _timed(release)
         finally:
             os.environ["LKM_DEBIAN_MIRROR"] = upstream

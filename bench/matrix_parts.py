@@ -17,7 +17,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from bench import cpu
+from bench import cpu, stores
+from lkm import atomic
 from lkm.arch import X86_64
 from lkm.kernels import apt, dkms, packaging, store
 from lkm.matrix.cell import Cell
@@ -77,21 +78,18 @@ def ran(
 def boot(path: str, kernel: str) -> dict[str, Any]:
     """A first cell and a second one in a store that has the kernel, but no frozen machine of it."""
     shared, download = cache_dir(), _download(kernel)
-    with tempfile.TemporaryDirectory(prefix="lkm-bench-") as made:
-        for name in ("kernels", "roots", "agents", "accel.json"):
-            (Path(made) / name).symlink_to(shared / name)
-        os.environ["LKM_CACHE_DIR"] = made
+    with stores.own("kernels", "roots", "agents", "accel.json") as made:
         argv = [sys.executable, "-m", "bench.matrix_parts", "cells", kernel, "1", "again", path]
         cpu.spent(argv)
         built = cpu.spent(argv)
-        shutil.rmtree(Path(made) / "snapshots")
+        shutil.rmtree(made / "snapshots")
         first = cpu.spent(argv)
         return {
             "cpu": first.cpu - built.cpu,
             "wall": first.wall - built.wall,
-            "frozen_bytes": _size(Path(made) / "snapshots"),
+            "frozen_bytes": atomic.disk_bytes(made / "snapshots"),
             "download_bytes": download,
-            "kernel_bytes": _size((shared / "kernels" / kernel).resolve()),
+            "kernel_bytes": atomic.disk_bytes((shared / "kernels" / kernel).resolve()),
         }
 
 
@@ -113,11 +111,6 @@ def _download(release: str) -> int:
     names = [f"linux-image-{release}", f"linux-headers-{release}"]
     found = apt.closure(apt.world(str(kernel.suite), X86_64), names)
     return sum(package.size for package in found if packaging.is_own(package.name))
-
-
-def _size(directory: Path) -> int:
-    found = (path.lstat() for path in directory.rglob("*"))
-    return sum(status.st_blocks * 512 for status in found)
 
 
 @contextlib.contextmanager

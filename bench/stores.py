@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lkm import paths
@@ -11,11 +13,21 @@ from lkm import paths
 __all__ = ["own"]
 
 
-def own(*shared: str) -> Path:
-    """An empty store, from now on that of this process, with the entries `shared` of the user's own."""
-    home, users = Path(tempfile.mkdtemp(prefix="lkm-bench-")), paths.cache_dir()
-    for name in shared:
-        if (users / name).exists():
-            (home / name).symlink_to((users / name).resolve())
-    os.environ["LKM_CACHE_DIR"] = os.fspath(home)
-    return home
+@contextmanager
+def own(*shared: str, of: Path | None = None, beside: Path | None = None) -> Iterator[Path]:
+    """An empty store, this process's and its children's as long as the block lasts, and then gone.
+
+    It has the entries `shared` of the store `of`, the user's own for None, and lies in the directory `beside`.
+    """
+    users, before = of or paths.cache_dir(), os.environ.get("LKM_CACHE_DIR")
+    with tempfile.TemporaryDirectory(prefix="lkm-bench-", dir=beside) as made:
+        for name in shared:
+            if (users / name).exists():
+                Path(made, name).symlink_to((users / name).resolve())
+        os.environ["LKM_CACHE_DIR"] = made
+        try:
+            yield Path(made)
+        finally:
+            del os.environ["LKM_CACHE_DIR"]
+            if before is not None:
+                os.environ["LKM_CACHE_DIR"] = before
