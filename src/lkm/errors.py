@@ -48,7 +48,14 @@ __all__ = [
 
 def errno_name(number: int) -> str:
     """The symbol of a positive errno, `ENOEXEC` for 8; `errno 4096` for one without a name."""
-    return _errno.errorcode.get(number, f"errno {number}")
+    return _errno.errorcode.get(number) or _KERNELS_OWN.get(number, f"errno {number}")
+
+
+_KERNELS_OWN = {
+    512: "ERESTARTSYS", 513: "ERESTARTNOINTR", 514: "ERESTARTNOHAND", 515: "ENOIOCTLCMD",
+    516: "ERESTART_RESTARTBLOCK", 517: "EPROBE_DEFER", 518: "EOPENSTALE", 519: "ENOPARAM", 524: "ENOTSUPP",
+}  # fmt: skip
+"""Those that no program should see, and some modules return (include/linux/errno.h, 6.12)."""
 
 
 class LkmError(Exception):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lkm.preflight import Preflight, Refusal
     from lkm.twin import Addresses
 
-__all__ = ["Limits", "Run", "Where", "run", "try_modules", "twins"]
+__all__ = ["FATAL", "Limits", "Run", "Where", "run", "try_modules", "twins"]
 
 SCHEMA = 1
 
@@ -349,12 +349,13 @@ def _is_over(stages: Stages) -> bool:
     """Whether the machine cannot be asked for more: after an oops rmmod may wait for ever."""
     if stages.outcomes[-1].end is not End.DONE:
         return True
-    return any(problem.kind in _FATAL for problem in find(stages.records))
+    return any(problem.kind in FATAL for problem in find(stages.records))
 
 
-_FATAL = (
+FATAL = (
     ProblemKind.OOPS, ProblemKind.BUG, ProblemKind.DOUBLE_FAULT, ProblemKind.STACK_OVERFLOW,
 )  # fmt: skip
+"""After these there may be processes that never end, and a module that cannot go."""
 
 
 def _found(stages: Stages) -> tuple[Problem, ...]:

@@ -11,13 +11,22 @@ from typing import TYPE_CHECKING, Any
 from lkm.end import End
 from lkm.errors import errno_name
 from lkm.log import Record
-from lkm.problems import Problem, ProblemKind, find, stack, to_dict
+from lkm.problems import Problem, ProblemKind, find, in_module, stack, to_dict
 
 if TYPE_CHECKING:
     from lkm import ktap
     from lkm.machine import Outcome, Taint
 
-__all__ = ["ModuleRun", "Stages", "Timings", "Verdict", "judge", "reason_of_refusal"]
+__all__ = [
+    "NMI",
+    "Judgement",
+    "ModuleRun",
+    "Stages",
+    "Timings",
+    "Verdict",
+    "judge",
+    "reason_of_refusal",
+]
 
 
 class Verdict(StrEnum):
@@ -282,9 +291,9 @@ def hanging(name: str, stages: Stages, problems: Sequence[Problem]) -> Problem:
     frames = stack(last.stacks)
     if not any(frame.function for frame in frames):
         for problem in problems:
-            if _NMI in problem.summary:
+            if NMI in problem.summary:
                 return replace(problem, kind=ProblemKind.HUNG, summary=summary, records=(at, at))
-    fault = next((frame for frame in frames if frame.module), frames[0] if frames else None)
+    fault = in_module(frames) or (frames[0] if frames else None)
     return Problem(
         kind=ProblemKind.HUNG,
         summary=summary,
@@ -302,12 +311,13 @@ def hanging(name: str, stages: Stages, problems: Sequence[Problem]) -> Problem:
     )
 
 
-_NMI = "NMI: Not continuing"
+NMI = "NMI: Not continuing"
+"""What the panic says by which the host has a kernel that spins tell where."""
 
 
 def _not_ours(problems: Sequence[Problem]) -> tuple[Problem, ...]:
     """Without the panic that the host's own NMI made in order to see where the kernel spins."""
-    return tuple(problem for problem in problems if _NMI not in problem.summary)
+    return tuple(problem for problem in problems if NMI not in problem.summary)
 
 
 def _worst(problems: Sequence[Problem]) -> Problem:

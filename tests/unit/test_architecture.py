@@ -60,7 +60,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "matrix", "cli", "api",
     },
     "api": {"base", "facts", "kbuild", "kernels", "vm", "run", "api"},
-    "pytest_plugin": {"base", "facts", "kbuild", "kernels", "vm", "run", "api", "pytest_plugin"},
+    "pytest_plugin": {
+        "base", "facts", "kbuild", "kernels", "vm", "run", "interpose", "api", "pytest_plugin",
+    },
 }  # fmt: skip
 
 SHARED = {"kernels.kernel", "kernels.modules"}

@@ -53,20 +53,33 @@ class Kernel:
 
         return VM(self, self.frozen(memory=memory, packages=packages), timeout=timeout)
 
-    def frozen(self, *, memory: int | None = None, packages: Sequence[str] = ()) -> Frozen:
-        """What `machine` restores; the first time it boots. Raises what `machine` does."""
+    def frozen(
+        self,
+        *,
+        memory: int | None = None,
+        packages: Sequence[str] = (),
+        extra: Rootfs | None = None,
+    ) -> Frozen:
+        """What `machine` restores, with the files of `extra` besides; the first time it boots.
+
+        Raises what `machine` does.
+        """
         from lkm.vm import snapshot
 
-        config = self._config(memory, packages)
+        config = self._config(memory, packages, extra)
         return snapshot.prepare(self.facts, config, progress=self._progress)
 
     def __repr__(self) -> str:
         return f"<Kernel {self.release}>"
 
-    def _config(self, memory: int | None, packages: Sequence[str]) -> Config:
+    def _config(
+        self, memory: int | None, packages: Sequence[str], extra: Rootfs | None = None
+    ) -> Config:
         from lkm.vm import accel
 
         rootfs = self._rootfs(packages) if packages else None
+        if extra:
+            rootfs = rootfs.with_more(extra) if rootfs else extra
         if memory is None:
             # While the initramfs is unpacked, its files are in memory twice.
             size = sum(map(disk_bytes, rootfs.directories)) if rootfs else 0

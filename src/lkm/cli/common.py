@@ -20,6 +20,7 @@ __all__ = [
     "add_kernel",
     "add_machine",
     "attached",
+    "completes_files",
     "completes_kernels",
     "kernel_named",
     "kernel_of",
@@ -56,6 +57,11 @@ _lkm_kernels() {
     },
 }
 """How shells complete a kernel, also after a comma and `..`: from the store, without starting lkm."""
+
+
+def completes_files(action: argparse.Action) -> None:
+    """Have `lkm completion` complete the words of this option as names of files (shtab.FILE)."""
+    vars(action)["complete"] = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
 
 
 def completes_kernels(action: argparse.Action) -> None:

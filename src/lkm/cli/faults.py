@@ -5,6 +5,7 @@ fresh machine, as the function itself would fail: NULL, ERR_PTR(-ENOMEM), -EBUSY
 
   lkm faults examples/chardev
   lkm faults drv.c --exercise 'cat /proc/drv' --html faults.html
+  lkm faults examples/chardev --exercise-test examples/chardev/test_chardev.py
   lkm faults drv.c --only 3 --keep
 """
 
@@ -18,11 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lkm.cli.common import add_json, add_kernel, kernel_named
+from lkm.cli.common import add_json, add_kernel, completes_files, kernel_named
 from lkm.cli.render import Style, print_json, visible, working
 from lkm.errors import HostError, ModuleFailure, UsageError
 
 if TYPE_CHECKING:
+    from lkm.faults.by_tests import ByTests
     from lkm.faults.campaign import Campaign, Faults
     from lkm.faults.fault import Fault
     from lkm.kernels.kernel import Kernel
@@ -47,6 +49,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--module", metavar="NAME", help="of several modules, this one")
     parser.add_argument(
         "--exercise", metavar="CMD", help="a shell command to run in the guest after the load"
+    )
+    completes_files(
+        parser.add_argument(
+            "--exercise-test",
+            metavar="TEST",
+            help="a pytest test that loads the module and uses it: FILE or FILE::TEST",
+        )
+    )
+    parser.add_argument(
+        "--per-place",
+        type=int,
+        metavar="N",
+        help="fail the first N calls of each place in the source only (default: all)",
     )
     parser.add_argument("--only", type=int, metavar="N", help="fail the N-th call alone")
     parser.add_argument(
@@ -86,18 +101,47 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--timeout {arguments.timeout:g}", hint="give seconds, more than 0")
     if arguments.only is not None and arguments.only < 1:
         raise UsageError(f"--only {arguments.only}", hint="the first call is --only 1")
+    if arguments.per_place is not None and arguments.per_place < 1:
+        raise UsageError(
+            f"--per-place {arguments.per_place}", hint="--per-place 1 is one call each"
+        )
     if arguments.keep and not arguments.only:
         raise UsageError("--keep is for one call", hint="--only N --keep")
+    if arguments.exercise_test:
+        _check_test(arguments)
 
 
-def _campaign(arguments: argparse.Namespace, progress: Progress, kept: list[str]) -> Campaign:
+def _check_test(arguments: argparse.Namespace) -> None:
+    if arguments.exercise is not None:
+        raise UsageError(
+            "--exercise and --exercise-test do not go together", hint="run the command in the test"
+        )
+    if arguments.params:
+        raise UsageError(
+            f"{arguments.params[0]}: with --exercise-test it is the test that loads the module",
+            hint="give the parameters in the test: insmod(NAME=VALUE)",
+        )
+    if arguments.keep:
+        raise UsageError(
+            "--keep: the machines of a test end with it",
+            hint=f"enter one with a breakpoint() in it: pytest {arguments.exercise_test}",
+        )
+    file = Path(arguments.exercise_test.partition("::")[0])
+    if not file.exists():
+        raise UsageError(f"no such file: {file}", hint="--exercise-test FILE::TEST")
+
+
+def _campaign(
+    arguments: argparse.Namespace, progress: Progress, kept: list[str]
+) -> Campaign | ByTests:
     from lkm.faults.campaign import Campaign, subject_of
     from lkm.kernels.dkms import located
     from lkm.params import parse_assignments
 
     kernel = kernel_named(arguments.kernel, progress)
+    source = located(arguments.source, progress=progress)
     subject = subject_of(
-        located(arguments.source, progress=progress),
+        source,
         kernel,
         module=arguments.module,
         params=parse_assignments(arguments.params),
@@ -105,9 +149,25 @@ def _campaign(arguments: argparse.Namespace, progress: Progress, kept: list[str]
         timeout=arguments.timeout,
         progress=progress,
     )
+    if arguments.exercise_test:
+        from lkm.faults.by_tests import ByTests
+
+        return ByTests(
+            subject,
+            source,
+            arguments.exercise_test,
+            arguments.kernel or kernel.release,
+            per_place=arguments.per_place,
+            again=arguments.again,
+            progress=progress,
+        )
     make = _keeper(arguments, kernel, progress, kept, subject.target.name)
     return Campaign(
-        subject, make=make if arguments.keep else None, again=arguments.again, progress=progress
+        subject,
+        make=make if arguments.keep else None,
+        per_place=arguments.per_place,
+        again=arguments.again,
+        progress=progress,
     )
 
 
@@ -138,7 +198,12 @@ def _write_page(found: Faults, path: str) -> None:
 
 def _tell(found: Faults, kept: list[str]) -> None:
     style = Style(sys.stdout)
+    tests = {fault.test for fault in found.faults}
+    test = None
     for fault in found.faults:
+        if fault.test != test and len(tests) > 1:
+            print(style.bold(visible(fault.test or "")))
+        test = fault.test
         print(_line(fault, style))
     if not found.faults:
         print("no call that can fail was made")

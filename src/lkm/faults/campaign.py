@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ from lkm import code
 from lkm.errors import MachineError, ModuleFailure, UsageError
 from lkm.faults.exercise import exercise
 from lkm.faults.fault import Fault, Result, judged
+from lkm.faults.kept import Kept
 from lkm.interpose.fallible import FALLIBLE, fallible
 from lkm.interpose.names import spoken
 from lkm.interpose.report import Call, Report
@@ -28,7 +30,6 @@ from lkm.interpose.watch import Watched, watched_run
 from lkm.kernels.kernel import Kernel
 from lkm.ko import read_image
 from lkm.machine import Machine
-from lkm.paths import cache_dir
 from lkm.problems import users_place
 from lkm.progress import SILENT, Progress
 from lkm.run import Limits, try_modules, twins
@@ -38,7 +39,7 @@ from lkm.targets import Target, Targets, targets_of
 from lkm.verdict import ModuleRun, Verdict
 from lkm.vm.fresh import Fresh
 
-__all__ = ["Campaign", "Faults", "Subject", "subject_of"]
+__all__ = ["Campaign", "Faults", "Subject", "few", "subject_of", "twice"]
 
 _TIMEOUT = 10.0
 SCHEMA = 1
@@ -166,19 +167,42 @@ class Faults:
         }
 
 
+def few(places: Iterable[Hashable], per_place: int | None) -> Iterator[int]:
+    """Of the calls at these places, from 1 on, the first so many of each place; all for None."""
+    met: Counter[Hashable] = Counter()
+    for n, place in enumerate(places, 1):
+        met[place] += 1
+        if per_place is None or met[place] <= per_place:
+            yield n
+
+
+def twice(work: Callable[[], Fault]) -> Fault:
+    """A fault. A hang, and a machine that broke, are believed the second time: a busy computer looks so."""
+    try:
+        fault = work()
+    except MachineError:
+        return work()
+    return work() if fault.result is Result.HANG else fault
+
+
 class Campaign:
     """Runs of one subject, on machines that `make` gives; without it on fresh ones, several at a time."""
 
     def __init__(
         self, subject: Subject, *, make: Callable[[], Machine] | None = None,
-        again: bool = False, progress: Progress = SILENT,
+        per_place: int | None = None, again: bool = False, progress: Progress = SILENT,
     ) -> None:  # fmt: skip
         self._subject = subject
         self._make = make
+        self._per_place = per_place
         self._again = again
         self._progress = progress
         self._local = threading.local()
         self._fresh: list[Fresh] = []
+
+    @property
+    def _kept(self) -> Kept:
+        return Kept(self._subject.key)
 
     def all(self) -> Faults:
         """Count, and fail each call that was counted.
@@ -188,7 +212,7 @@ class Campaign:
         with self._machines():
             baseline, report = self._run(Plan(record=True, faults=True))
             self._require_clean(baseline)
-            faults = self._each(range(1, len(report.calls) + 1))
+            faults = self._each(list(few(report.calls, self._per_place)))
         reached = {self._subject.site_of(call) for call in report.calls}
         never = tuple(site for site in self._subject.sites if site not in reached)
         return Faults(self._subject, tuple(faults), report.total, never)
@@ -213,7 +237,7 @@ class Campaign:
 
     def _each(self, numbers: Sequence[int]) -> list[Fault]:
         self._progress.step(f"failing calls of {self._subject.target.name}")
-        done = {n: fault for n in numbers if (fault := self._kept(n))}
+        done = {} if self._again else self._kept.among(numbers)
         waiting = [n for n in numbers if n not in done]
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             try:
@@ -227,21 +251,14 @@ class Campaign:
         return [done[n] for n in numbers]
 
     def _one(self, n: int) -> Fault:
-        """A hang, and a machine that broke, are believed the second time: a busy computer looks like that."""
-        if self._make:
-            return self._fail(n)
-        try:
-            fault = self._fail(n)
-        except MachineError:
-            return self._fail(n)
-        return self._fail(n) if fault.result is Result.HANG else fault
+        return self._fail(n) if self._make else twice(lambda: self._fail(n))
 
     def _fail(self, n: int) -> Fault:
         result, report = self._run(Plan(fail=n, faults=True))
         place = self._subject.place_of(report.failed) if report.failed else None
         fault = judged(n, result, report.failed, place)
-        if fault.result not in (Result.HANG, Result.NOT_REACHED) and self._make is None:
-            self._keep(fault)
+        if self._make is None:
+            self._kept.keep(fault)
         return fault
 
     def _run(self, plan: Plan) -> tuple[ModuleRun, Report]:
@@ -281,22 +298,3 @@ class Campaign:
         finally:
             for fresh in self._fresh:
                 fresh.close()
-
-    def _file(self, n: int) -> Path:
-        return cache_dir() / "faults" / self._subject.key / f"{n}.json"
-
-    def _kept(self, n: int) -> Fault | None:
-        """The result of an earlier run with the same input, which may have been interrupted."""
-        if self._again:
-            return None
-        try:
-            return Fault.from_dict(json.loads(self._file(n).read_text()))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def _keep(self, fault: Fault) -> None:
-        path = self._file(fault.n)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-        temporary.write_text(json.dumps(fault.to_dict()))
-        temporary.replace(path)

@@ -44,7 +44,8 @@ class Fault:
 
     `call` is the function as the source has it, `function`, `file` and `line` where it was called, `phase`
     when: `init`, `exercise` or `exit`. `errno` is what init returned, None where it returned 0. `reason` is
-    one line where the result is bad; `problems` are as `lkm run --json` has them.
+    one line where the result is bad; `problems` are as `lkm run --json` has them. `test` is the id of the
+    pytest test that used the module; then `errno` may be what ended that.
     """
 
     n: int
@@ -57,6 +58,7 @@ class Fault:
     errno: str | None = None
     reason: str | None = None
     problems: tuple[Mapping[str, Any], ...] = ()
+    test: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""

@@ -16,7 +16,7 @@ from lkm.problems.later import Later
 from lkm.problems.problem import Frame, Problem, Process
 from lkm.problems.reports import Reader, Report
 
-__all__ = ["find", "stack"]
+__all__ = ["find", "in_module", "stack"]
 
 
 def find(records: Sequence[Record]) -> list[Problem]:
@@ -124,9 +124,12 @@ _OURS = "lkm_interpose"
 def _fault(witness: Frame | None, trace: Sequence[Frame], named: Frame | None) -> Frame | None:
     """The place where the user's code is at fault: the first in a module, else the witness."""
     candidates = (witness, *(frame for frame in trace if frame.reliable), named)
-    return next(
-        (frame for frame in candidates if frame and frame.module not in (None, _OURS)), witness
-    )
+    return in_module(frame for frame in candidates if frame) or witness
+
+
+def in_module(frames: Iterable[Frame]) -> Frame | None:
+    """The first frame in a module that is not lkm's own."""
+    return next((frame for frame in frames if frame.module not in (None, _OURS)), None)
 
 
 def _frame(text: str | None) -> Frame | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Generator
 from typing import Any
 
@@ -59,6 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="K,...",
         help="run each test that uses a kernel on each of these: 6.1, a full release, tree:PATH",
     )
+    group.addoption("--lkm-faults", metavar="FILE", help=argparse.SUPPRESS)
     for key in IN_FILES:
         parser.addini(f"lkm_{key}", _HELP[key], default="")
 
@@ -71,6 +73,10 @@ def pytest_configure(config: pytest.Config) -> None:
         f"{MARKER}(kernel=, packages=, memory=, modules=, timeout=, settle=, expect=): the machine that"
         " a test has, and the problem that the kernel has to report in it",
     )
+    if job := config.getoption("lkm_faults"):
+        from lkm.pytest_plugin import faults
+
+        faults.begin(config, job)
     if config.getoption("xmlpath", None) and not hasattr(config, "workerinput"):
         from _pytest.junitxml import xml_key
 

@@ -69,13 +69,17 @@ class Session:
         from lkm.api.vm import VM
 
         if not settings.modules:
-            frozen = kernel.frozen(memory=settings.memory, packages=settings.packages)
+            frozen = self.frozen(kernel, settings)
             link = self._restoring(frozen)
             return VM(kernel, frozen, timeout=settings.timeout, link=link)
         machine = self._with_modules(kernel, settings).machine()
         if settings.timeout:
             machine.timeout = settings.timeout
         return machine
+
+    def frozen(self, kernel: Kernel, settings: Settings) -> Frozen:
+        """What the machines for such tests are restored from."""
+        return kernel.frozen(memory=settings.memory, packages=settings.packages)
 
     def restore_ahead(self, name: str | None, settings: Settings) -> None:
         """Begin to restore what the next test asks for: QEMU does it on another core meanwhile."""
@@ -86,7 +90,7 @@ class Session:
         if known is None or settings.modules or settings.packages or self._waiting:
             return
         with contextlib.suppress(LkmError):
-            frozen = known.frozen(memory=settings.memory)
+            frozen = self.frozen(known, settings)
             self._waiting = frozen, snapshot.restore(frozen)
 
     def close(self) -> None:
@@ -108,9 +112,11 @@ class Session:
     def _with_modules(self, kernel: Kernel, settings: Settings) -> Snapshot:
         from dataclasses import replace
 
+        from lkm.api.vm import VM
+
         key = kernel.release, replace(settings, kernel=(), timeout=None, expect=())
         if key not in self._prepared:
-            with kernel.machine(memory=settings.memory, packages=settings.packages) as machine:
+            with VM(kernel, self.frozen(kernel, settings)) as machine:
                 loaded: set[str] = set()
                 for name in settings.modules:
                     if name.replace("-", "_") not in loaded:

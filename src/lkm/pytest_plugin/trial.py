@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lkm.problems import Problem
     from lkm.pytest_plugin.session import Session
 
-__all__ = ["NEXT", "TRIAL", "Load", "Trial"]
+__all__ = ["NEXT", "TRIAL", "Load", "Trial", "log_of"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Trial:
 
     def has_said(self, lines: Sequence[str]) -> bool:
         """Whether the log of one of the machines has all of these."""
-        return any({*lines} <= {r.text for r in _log(machine)} for machine in self.machines)
+        return any({*lines} <= {r.text for r in log_of(machine)} for machine in self.machines)
 
     def finish(self) -> None:
         """Unload what is loaded, and end the machines.
@@ -155,11 +155,12 @@ def _reported(machine: VM) -> tuple[list[Record], list[Problem]]:
     """A machine's log, and the problems in it."""
     from lkm.problems import find
 
-    log = _log(machine)
+    log = log_of(machine)
     return log, find(log)
 
 
-def _log(machine: VM) -> list[Record]:
+def log_of(machine: VM) -> list[Record]:
+    """A machine's log; one whose kernel has died is found to be dead."""
     # A kernel that has died is found out by asking it; what it said last is in the log then.
     with contextlib.suppress(ModuleFailure):
         return list(machine.log)

@@ -6,7 +6,7 @@ import contextlib
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from lkm.log import Record, merge, parse_console, parse_kmsg
@@ -24,9 +24,14 @@ _MOMENT = 0.1
 
 
 class KernelLog:
-    """Grows by itself only when it is asked to. After the guest's end it has what the console kept."""
+    """Grows by itself only when it is asked to. After the guest's end it has what the console kept.
+
+    What begins with `aside_of`, where that is set, is in `aside` and not in `records`.
+    """
 
     def __init__(self, link: Link) -> None:
+        self.aside_of: str | None = None
+        self.aside: list[Record] = []
         self._link = link
         self._conversation: Conversation | None = None
         self._records: list[Record] = []
@@ -67,8 +72,11 @@ class KernelLog:
     def end(self, console: bytes) -> None:
         """Add what a guest that has died could not send."""
         with self._turn():
-            merged = merge(self._records, parse_console(console))
-            self._records[:] = [record for record in merged if record.text != MARK]
+            known = sorted([*self._records, *self.aside], key=lambda record: record.time)
+            merged = merge(known if self.aside else self._records, parse_console(console))
+            self._records.clear()
+            self.aside.clear()
+            self._keep(merged)
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
@@ -104,4 +112,11 @@ class KernelLog:
         self._take(raw)
 
     def _take(self, raw: bytes) -> None:
-        self._records += [record for record in parse_kmsg(raw) if record.text != MARK]
+        self._keep(parse_kmsg(raw))
+
+    def _keep(self, records: Iterable[Record]) -> None:
+        for record in records:
+            if self.aside_of and record.text.startswith(self.aside_of):
+                self.aside.append(record)
+            elif record.text != MARK:
+                self._records.append(record)

@@ -95,6 +95,18 @@ class Mux:
             self._open[made.number] = made
             return made
 
+    def end_all(self, seconds: float) -> bool:
+        """End the processes of all conversations but the log's; whether they have gone within that time.
+
+        One that sleeps in the kernel for ever, or spins there, does not go.
+        """
+        with self._changed:
+            others = [one for number, one in self._open.items() if number != LOG_CHANNEL]
+        for each in others:
+            each.close()
+        with self._changed:
+            return self._changed.wait_for(lambda: self._open.keys() <= {LOG_CHANNEL}, seconds)
+
     def close(self) -> None:
         """End them all, on this side; who waits gets MuxClosed."""
         self._gone = MuxClosed("closed")

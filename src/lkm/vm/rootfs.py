@@ -25,6 +25,14 @@ class Rootfs:
     directories: tuple[Path, ...]
     identity: str
 
+    def with_more(self, other: Rootfs) -> Rootfs:
+        """Both; the other's files win."""
+        return Rootfs(
+            f"{self.name} {other.name}",
+            (*self.directories, *other.directories),
+            f"{self.identity}-{other.identity}",
+        )
+
 
 def entries(rootfs: Rootfs) -> Iterator[Entry]:
     """Every directory, file and link of a rootfs, parents first. What is none of these is left out.
