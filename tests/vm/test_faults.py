@@ -61,7 +61,7 @@ def test_is_wrong(vm, insmod):
 """
 
 
-def tested(lkm: Lkm, home: Path, name: str, test: str, *words: str) -> tuple[list[str], int]:
+def came_of(lkm: Lkm, home: Path, name: str, test: str, *words: str) -> tuple[list[str], int]:
     """What came of each call that the test makes, and the exit code."""
     (home / "test_it.py").write_text(TESTS.format(name=name))
     test = f"{home}/test_it.py::{test}"
@@ -77,7 +77,7 @@ def test_a_bug_that_only_a_test_reaches_is_found_and_not_in_its_twin(
         home = tmp_path / place
         home.mkdir()
         (home / "read_leak.c").write_text(define + text)
-        results, code = tested(lkm, home, "read_leak", "test_reads")
+        results, code = came_of(lkm, home, "read_leak", "test_reads")
         last = "handled" if define else "leak"
         assert results == ["handled", "handled", last]
         assert code == (not define)
@@ -86,7 +86,7 @@ def test_a_bug_that_only_a_test_reaches_is_found_and_not_in_its_twin(
 def test_a_test_that_hangs_in_the_kernel_is_a_hang(lkm: Lkm, tmp_path: Path) -> None:
     shutil.copy(DATA / "read_locked.c", tmp_path)
     words = ("--timeout", "2", "--only", "2")
-    results, code = tested(lkm, tmp_path, "read_locked", "test_reads_again", *words)
+    results, code = came_of(lkm, tmp_path, "read_locked", "test_reads_again", *words)
     assert (results, code) == (["hang"], 1)
 
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from lkm import ko
-from lkm.closing import Closing
 from lkm.interpose import report as reports
 from lkm.interpose.choice import Choice, choose
 from lkm.interpose.report import PREFIX, Report
 from lkm.interpose.rewrite import interpose
 from lkm.interpose.rules import Plan
+from lkm.interpose.standin import StandIn
 from lkm.interpose.tracker import Tracker
 from lkm.machine import Outcome
 from lkm.vm.calls import FAILURES
+from lkm.vm.machine import Machine
 
 if TYPE_CHECKING:
     from lkm.log import Record
-    from lkm.vm.machine import Machine
 
 __all__ = ["Load", "Stubbed"]
 
@@ -35,7 +35,7 @@ class Load:
     begin: int
 
 
-class Stubbed(Closing):
+class Stubbed(StandIn[Machine]):
     """A machine with `lkm_interpose` in it. `plan` says what to do with the calls of the next load of `name`.
 
     What the stubs say is kept out of the log. `loads` and `unloads` are of that module, `others` the names of
@@ -45,7 +45,7 @@ class Stubbed(Closing):
     def __init__(
         self, machine: Machine, tracker: Tracker, name: str, plan: Callable[[], Plan]
     ) -> None:
-        self._machine = machine
+        super().__init__(machine)
         self._tracker = tracker
         self._name = name
         self._plan = plan
@@ -53,18 +53,6 @@ class Stubbed(Closing):
         self.unloads: list[Outcome] = []
         self.others: list[str] = []
         machine.kernel_log.aside_of = PREFIX
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._machine, name)
-
-    def close(self) -> None:
-        """The machine's own."""
-        self._machine.close()
-
-    @property
-    def as_machine(self) -> Machine:
-        """The same, for a type checker: what is not here is the machine's own."""
-        return cast("Machine", self)
 
     @property
     def timeout(self) -> float:

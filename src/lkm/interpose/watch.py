@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
 
 from lkm import ko
-from lkm.closing import Closing
 from lkm.end import End
 from lkm.interpose import report as reports
 from lkm.interpose.choice import Choice, choose
 from lkm.interpose.report import Report
 from lkm.interpose.rewrite import interpose
 from lkm.interpose.rules import NOTHING, Plan
+from lkm.interpose.standin import StandIn
 from lkm.interpose.tracker import Tracker
 from lkm.log import Record
 from lkm.machine import Machine, Outcome, require_loaded
@@ -22,7 +21,7 @@ from lkm.verdict import ModuleRun, Verdict
 __all__ = ["Watched", "watched_run"]
 
 
-class Watched(Closing):
+class Watched(StandIn[Machine]):
     """A machine whose next module gets stubs. `between` is called between its load and its unload,
     and says what came of it. `has_tracker` says that `lkm_interpose` is there already."""
 
@@ -35,25 +34,13 @@ class Watched(Closing):
         *,
         has_tracker: bool = True,
     ) -> None:
-        self._machine = machine
+        super().__init__(machine)
         self._has_tracker = has_tracker
         self._tracker = tracker
         self._plan = plan
         self._between = between
         self._choice = Choice((), ())
         self._heard: list[Record] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._machine, name)
-
-    def close(self) -> None:
-        """The machine's own."""
-        self._machine.close()
-
-    @property
-    def as_machine(self) -> Machine:
-        """The same, for a type checker: what is not here is the machine's own."""
-        return cast("Machine", self)
 
     def load(self, image: bytes, arguments_: str = "", *, timeout: float | None = None) -> Outcome:
         """init_module(2) with the object and its stubs."""
