@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -185,6 +186,19 @@ def test_a_file_is_put_and_got(vm: lkm.VM, tmp_path: Path) -> None:
         assert there.stat().st_size == size
         assert vm.get(there, tmp_path / "back").read_bytes() == data
         there.unlink()
+
+
+def test_a_file_is_put_and_got_where_no_memory_is_shared(
+    vm: lkm.VM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: lkm.GuestFile, op: object, size: int) -> int:
+        raise OSError(errno.ENXIO, "as from a kernel without /dev/mem")
+
+    monkeypatch.setattr(lkm.GuestFile, "bulk", refused)
+    for name, size in (("empty", 0), ("large", 300_001)):
+        (tmp_path / name).write_bytes(data := os.urandom(size))
+        there = vm.put(tmp_path / name, "/root")
+        assert vm.get(there, tmp_path / "back").read_bytes() == data
 
 
 def test_a_tree_keeps_its_modes_and_links(vm: lkm.VM, tmp_path: Path) -> None:
