@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lkm.log import Record
+    from lkm.vm.path import GuestPath
 
 __all__ = [
     "DEFAULT_TIMEOUT",
@@ -166,8 +167,12 @@ class Machine(Protocol):
         ...
 
     @property
-    def options(self) -> tuple[str, ...]:
-        """What `lkm rmmod` and the like take to act on it; nothing for the only machine that is up."""
+    def root(self) -> Path | GuestPath:
+        """Its file system, used as pathlib's. A Path is one where others work, too."""
+        ...
+
+    def typed(self, verb: str, *words: str) -> str:
+        """What to type for `lkm rmmod NAME` and the like to act on it."""
         ...
 
     @property

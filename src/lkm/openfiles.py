@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from lkm.errors import LkmError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lkm.machine import Machine
     from lkm.vm.path import GuestPath
 
-    Place = Path | GuestPath
+    Place: TypeAlias = Path | GuestPath
 
 __all__ = ["OpenFile", "holders"]
 
@@ -49,23 +49,12 @@ def holders(machine: Machine, module: str) -> list[OpenFile]:
 
     Where none does and the machine is a guest: who has any device open that not every system has.
     """
-    root = _root(machine)
+    root = machine.root
     found: list[OpenFile] = []
     with contextlib.suppress(LkmError, OSError):
         found = list(_devices(root / "proc"))
     ours = [each for each in found if each.is_of(module)]
     return ours if ours or isinstance(root, Path) else found
-
-
-def _root(machine: Machine) -> Place:
-    if "--host" in machine.options:
-        return Path("/")
-    from typing import cast
-
-    from lkm.vm.machine import Machine as Guest
-    from lkm.vm.path import GuestPath
-
-    return GuestPath(cast("Guest", machine), "/")
 
 
 def _devices(proc: Place) -> Iterator[OpenFile]:

@@ -40,8 +40,10 @@ def insmod(
     if judged.verdict is not Verdict.LOAD_FAILED:
         _problem(judged, outcome, decode)
     hint = judged.hint
-    if outcome.errno == errno.EEXIST:
-        hint = f"it is loaded already: {_typed(machine, 'rmmod', target.name)}"
+    # An init may return EEXIST, too.
+    if outcome.errno == errno.EEXIST and _is_loaded(machine, target.name):
+        first = machine.typed("rmmod", target.name)
+        hint = f"it is loaded already: {first} first, or use the one that is there"
     raise LoadError(target.path.name, outcome.errno, log=_said(outcome), hint=hint)
 
 
@@ -95,19 +97,23 @@ def write_parameter(machine: Machine, module: str, name: str, value: str) -> Non
             read_parameters(machine, module, name)
         raise UsageError(
             f"{module} does not take {name}={value}: {error.strerror}",
-            hint=f"see what it has: {_typed(machine, 'param', module)}",
+            hint=f"see what it has: {machine.typed('param', module)}",
         ) from error
 
 
 def _require_loaded(machine: Machine, module: str) -> None:
-    if all(loaded.name != module for loaded in machine.modules()):
-        raise UsageError(f"{module} is not loaded", hint=_typed(machine, "lsmod"))
+    if not _is_loaded(machine, module):
+        raise UsageError(f"{module} is not loaded", hint=machine.typed("lsmod"))
+
+
+def _is_loaded(machine: Machine, module: str) -> bool:
+    return any(loaded.name == module for loaded in machine.modules())
 
 
 def held(machine: Machine, module: str, number: int) -> str | None:
     """Why delete_module(2) gave that errno: who holds the module, and what to do; None where nobody knows."""
     if number == errno.ENOENT:
-        return f"it is not loaded: {_typed(machine, 'lsmod')}"
+        return f"it is not loaded: {machine.typed('lsmod')}"
     if number not in (errno.EBUSY, errno.EWOULDBLOCK):
         return None
     for loaded in machine.modules():
@@ -115,7 +121,7 @@ def held(machine: Machine, module: str, number: int) -> str | None:
             if loaded.permanent:
                 return f"it has no exit function, so it can never be unloaded: {machine.way_out}"
             if loaded.used_by:
-                first = _typed(machine, "rmmod", *loaded.used_by)
+                first = machine.typed("rmmod", *loaded.used_by)
                 return f"{', '.join(loaded.used_by)} use it: {first} first"
             return f"its reference count is {loaded.refcount}: {_users(machine, module)}"
     return None
@@ -132,11 +138,6 @@ def _users(machine: Machine, module: str) -> str:
 
 
 _SHOWN = 3
-
-
-def _typed(machine: Machine, verb: str, *words: str) -> str:
-    """A command line that acts on this machine."""
-    return " ".join(("lkm", verb, *machine.options, *words))
 
 
 def _said(outcome: Outcome) -> list[str]:

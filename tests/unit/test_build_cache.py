@@ -20,6 +20,7 @@ from lkm.arch import X86_64
 from lkm.errors import BuildError, HostError, UsageError
 from lkm.kbuild import artifacts, builder, workdir
 from lkm.kbuild import make as kbuild
+from lkm.kbuild.goals import misnamed
 from lkm.kbuild.make import Outcome
 from lkm.kernels import Kernel, Toolchain
 
@@ -360,6 +361,47 @@ def test_an_unresolved_symbol_is_named_in_the_hint(
     with pytest.raises(BuildError) as caught:
         build.build(source, kernel)
     assert "grep -w foo" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("name", ["Kbuild", "Makefile"])
+@pytest.mark.parametrize("words", ["obj-m = a.c", "obj-m := a", "obj-m += a.ko # mine"])
+def test_a_name_that_kbuild_makes_no_module_of_is_told_with_the_right_one(
+    make: Make, kernel: Kernel, source: sources.ModuleSource, words: str, name: str
+) -> None:
+    for file in ("Kbuild", "Makefile"):
+        (source.directory / file).unlink(missing_ok=True)
+    (source.directory / name).write_text(f"{words}\n")
+    # What Linux 6.1 says of a.c, and of the others.
+    make.lines, make.returncode = (
+        ("Error: not ELF", "make: *** [Makefile:2002: modpost] Error 2"),
+        2,
+    )
+    with pytest.raises(BuildError) as caught:
+        build.build(source, kernel)
+    assert str(caught.value.hint).startswith(f"obj-m := a.o in {source.directory}/{name}, not a")
+
+
+def test_a_name_that_kbuild_passes_over_is_told_too(
+    make: Make, kernel: Kernel, source: sources.ModuleSource
+) -> None:
+    (source.directory / "Kbuild").write_text("obj-m := a.c\n")
+    make.order = ""
+    with pytest.raises(UsageError, match="Kbuild built nothing") as caught:
+        build.build(source, kernel)
+    assert str(caught.value.hint).startswith(f"obj-m := a.o in {source.directory}/Kbuild, not a.c")
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("obj-m := a.o b/ \\\n c\n", ("c",)),
+        ("obj-$(CONFIG_A) += a.c\nobj-${B} += b.o", ("a.c",)),
+        ("# obj-m := a.c\nobj-m += $(names) x", ()),
+        ("obj-y := a\nobj-mine := a.c\na-objs := a.c", ()),
+    ],
+)
+def test_the_names_that_are_no_objects_are_found(text: str, wrong: tuple[str, ...]) -> None:
+    assert misnamed(text) == wrong
 
 
 def test_a_build_that_was_ended_says_why(

@@ -77,6 +77,20 @@ def test_the_log_can_be_waited_for(kernel: lkm.Kernel) -> None:
         assert vm.log.wait_for("later")
 
 
+def test_what_to_do_about_a_module_that_is_there_is_said_in_python(kernel: lkm.Kernel) -> None:
+    with kernel.machine() as vm:
+        hello = vm.insmod(EXAMPLES / "hello")
+        with pytest.raises(lkm.LoadError, match="EEXIST") as twice:
+            vm.insmod(EXAMPLES / "hello")
+        assert twice.value.hint == (
+            'it is loaded already: vm.rmmod("hello") first, or use the one that is there'
+        )
+        hello.rmmod()
+        with pytest.raises(lkm.UnloadError) as gone:
+            hello.rmmod()
+        assert gone.value.hint == "it is not loaded: vm.modules()"
+
+
 def test_a_module_has_the_log_of_its_time(kernel: lkm.Kernel) -> None:
     with kernel.machine() as vm:
         say(vm, "before\n")

@@ -66,6 +66,7 @@ class VM(Closing):
             twin = partial(restored, frozen, timeout=_TIMEOUT)
             self.history = History(Decoder(kernel.facts), self.machine, twin)
         self.machine.decode = self.history.decode
+        self.machine.typed, self.machine.way_out = _typed, "it goes with its machine"
         try:
             self.machine.ping()
             self.machine.kernel_log.records.extend(records)
@@ -296,6 +297,15 @@ class VM(Closing):
             f"{os.fspath(source)} has {len(objects)} modules: {names}",
             hint=f'vm.insmod(lkm.build(...)["{next(iter(objects))}"])',
         )
+
+
+def _typed(verb: str, *words: str) -> str:
+    """What to write in Python for a verb of the command line."""
+    if verb == "rmmod":
+        return ", ".join(f'vm.rmmod("{word}")' for word in words)
+    if verb == "param":
+        return f'vm.path("/sys/module/{words[0]}/parameters").iterdir()'
+    return "vm.modules()"
 
 
 class Snapshot(Closing):

@@ -43,7 +43,6 @@ class HostMachine(Closing):
     hung before, StateError.
     """
 
-    options: tuple[str, ...] = ("--host",)
     way_out = "sudo reboot"
 
     def __init__(self, *, timeout: float = DEFAULT_TIMEOUT, tidy: bool = False) -> None:
@@ -61,6 +60,15 @@ class HostMachine(Closing):
     def state(self) -> MachineState:
         """Whether it can be used now."""
         return self._state
+
+    @property
+    def root(self) -> Path:
+        """This computer's file system."""
+        return Path("/")
+
+    def typed(self, verb: str, *words: str) -> str:
+        """The command line that does this here."""
+        return " ".join(("lkm", verb, "--host", *words))
 
     def close(self) -> None:
         """Leave it as it is, but for what was needed for a while. Can be called twice."""

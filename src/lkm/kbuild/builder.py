@@ -277,6 +277,8 @@ def _failure(
         and _free(work.tree) < 16 << 20
     ):
         return _no_space(work.tree)
+    from lkm.kbuild import goals
+
     errors = sum(diagnostic.severity == "error" for diagnostic in found)
     if outcome.stopped:
         why = f": its build {outcome.stopped}, and was ended"
@@ -295,7 +297,7 @@ def _failure(
         returncode=outcome.returncode,
         diagnostics=shown,
         log_path=work.log,
-        hint=_hint(place.kernel, found) or f"less {work.log}",
+        hint=_hint(place.kernel, found) or goals.hint(place.source) or f"less {work.log}",
     )
 
 

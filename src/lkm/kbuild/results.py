@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from lkm.errors import UsageError
-from lkm.kbuild import artifacts, compdb, make
+from lkm.kbuild import artifacts, compdb, goals, make
 from lkm.kbuild.make import Place
 from lkm.kbuild.workdir import WorkDir
 from lkm.source import ModuleSource
@@ -45,7 +45,8 @@ def _no_module(source: ModuleSource) -> UsageError:
     ]
     return UsageError(
         f"no module in {source.directory}: Kbuild built nothing",
-        hint=f"obj-m := {stems[0] if stems else 'NAME'}.o in {source.directory}/Makefile",
+        hint=goals.hint(source)
+        or f"obj-m := {stems[0] if stems else 'NAME'}.o in {source.directory}/Makefile",
     )
 
 

@@ -22,11 +22,10 @@ from lkm.errors import (
     ModuleFailure,
     StateError,
 )
-from lkm.log import Record, lost, merge, parse_console, parse_kmsg
+from lkm.log import Record, lost, parse_kmsg
 from lkm.machine import (
     DEFAULT_TIMEOUT,
     SETTLE,
-    Left,
     LoadedModule,
     MachineState,
     Needs,
@@ -35,25 +34,27 @@ from lkm.machine import (
     parse_modules,
     require_loaded,
 )
+from lkm.vm.answers import CALLBACKS, left_in, parameter_files, records_of
 from lkm.vm.channel import ChannelClosed, ChannelTimeout
-from lkm.vm.link import Link, Reply, told
+from lkm.vm.link import Link, Reply
 from lkm.vm.qemu import WINDOW_SIZE
 from lkm.vm.wire import MARK, Op
 
 if TYPE_CHECKING:
     from lkm.problems import Problem
     from lkm.vm.kernel_log import KernelLog
+    from lkm.vm.path import GuestPath
 
-__all__ = ["Machine", "records_of"]
+__all__ = ["Machine"]
 
 
 class Machine(Closing):
     """A guest to load modules on, by the contract of `lkm.machine.Machine`. Threads take turns.
 
-    `decode` traces the problems that it raises to lines of source; it can be set (a Decoder).
+    `decode` traces the problems that it raises to lines of source; it can be set (a Decoder), as can `typed`
+    and `way_out` where it is not the command line that acts on it.
     """
 
-    options: tuple[str, ...] = ()
     way_out = "lkm down"
 
     def __init__(
@@ -76,6 +77,7 @@ class Machine(Closing):
         self._kernel_log: KernelLog | None = None
         self._reported = 0
         self.decode: Callable[[Sequence[Problem]], Sequence[Problem]] = tuple
+        self.typed: Callable[..., str] = _typed
         self._window: mmap.mmap | None = None
         self._window_lock = threading.Lock()
 
@@ -88,6 +90,13 @@ class Machine(Closing):
     def is_running(self) -> bool:
         """Whether it can be used now."""
         return self._state is MachineState.RUNNING
+
+    @property
+    def root(self) -> GuestPath:
+        """The guest's file system."""
+        from lkm.vm.path import GuestPath
+
+        return GuestPath(self, "/")
 
     @property
     def has_loaded(self) -> bool:
@@ -152,7 +161,7 @@ class Machine(Closing):
 
         Raises ModuleFailure where a parameter's callback does not return.
         """
-        return _parameter_files(self.ask(Op.PARAMS, os.fsencode(name) + b"\0", "param").data)
+        return parameter_files(self.ask(Op.PARAMS, os.fsencode(name) + b"\0", "param").data)
 
     def read_parameters(
         self, name: str, *, timeout: float | None = None
@@ -160,7 +169,7 @@ class Machine(Closing):
         """The same, whatever comes of it."""
         started = time.monotonic()
         reply = self._request(Op.PARAMS, os.fsencode(name) + b"\0", timeout, "param")
-        files = _parameter_files(reply.data) if reply.end is End.DONE else {}
+        files = parameter_files(reply.data) if reply.end is End.DONE else {}
         return self._outcome(replace(reply, data=[]), started, timeout), files
 
     def read(self, path: str) -> bytes:
@@ -305,7 +314,7 @@ class Machine(Closing):
             spent,
             reply.stacks,
             lost(parse_kmsg(reply.log)),
-            left=_left(b"".join(reply.data)),
+            left=left_in(b"".join(reply.data)),
             how=reply.how,
         )
 
@@ -353,47 +362,19 @@ class Machine(Closing):
 
         records = records_of(reply)
         tail = [record.text for record in records[-12:]]
-        hung = reply.end is End.HUNG and stage in _CALLBACKS
+        hung = reply.end is End.HUNG and stage in CALLBACKS
         if hung:
-            doing = f"{_CALLBACKS[stage]} did not return within {self.timeout:g} s"
+            doing = f"{CALLBACKS[stage]} did not return within {self.timeout:g} s"
             return ModuleFailure(doing, evidence=reply.stacks.splitlines() or tail)
         if found := find(records):
             return self._problem(found[0], tail)
-        if reply.end is End.PANIC and stage in _CALLBACKS:
-            doing = f"the guest went down in {_CALLBACKS[stage]} ({reply.how or 'no reason given'})"
+        if reply.end is End.PANIC and stage in CALLBACKS:
+            doing = f"the guest went down in {CALLBACKS[stage]} ({reply.how or 'no reason given'})"
             return ModuleFailure(doing, evidence=tail)
         return MachineError(
             f"the guest {reply.end}: no answer", stage=stage, console_tail="\n".join(tail)
         )
 
 
-_CALLBACKS = {
-    "param": "the read of the parameters",
-    "read": "the read of a file",
-    "write": "the write of a file",
-    "list": "the look into a directory",
-}
-"""What runs a module's own functions: one that does not return is the module's fault, not the machine's."""
-
-
-def _parameter_files(frames: Sequence[bytes]) -> dict[str, ParameterFile]:
-    files: dict[str, ParameterFile] = {}
-    for data in frames:
-        mode, unread = told("<II", data)
-        parameter, _, value = data[8:].partition(b"\0")
-        text = None if unread else value.decode(errors="replace").removesuffix("\n")
-        files[parameter.decode(errors="replace")] = ParameterFile(mode, text)
-    return dict(sorted(files.items()))
-
-
-def _left(data: bytes) -> tuple[Left, ...]:
-    entries = (entry.split("\t", 2) for entry in data.decode(errors="replace").split("\0"))
-    return tuple(Left(*entry) for entry in entries if len(entry) > 1)
-
-
-def records_of(reply: Reply) -> list[Record]:
-    """The log that a reply carries, without the agent's marks."""
-    records = parse_kmsg(reply.log)
-    if reply.console:
-        records = merge(records, parse_console(reply.console))
-    return [record for record in records if record.text != MARK]
+def _typed(verb: str, *words: str) -> str:
+    return " ".join(("lkm", verb, *words))
