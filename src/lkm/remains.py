@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from lkm.machine import Area, Left
 from lkm.problems import Problem, ProblemKind, stack
 
-__all__ = ["areas", "problems"]
+__all__ = ["areas", "made_by_modules", "problems"]
 
 
 class _Names:
@@ -98,10 +98,47 @@ def problems(left: Sequence[Left], at: int) -> tuple[Problem, ...]:
     """
     by_name: dict[str, list[Left]] = {}
     names = {one.name for one in left}
-    for one in left:
+    for one in dict.fromkeys(left):
         if not _is_stale(one, names):
             by_name.setdefault(_base(one), []).append(one)
     return tuple(_problem(sorted(same, key=_rank), at) for same in by_name.values())
+
+
+def made_by_modules(left: Sequence[Left], *, with_programs: bool) -> tuple[Left, ...]:
+    """Those that nobody but a module can have made on a machine that a test has used.
+
+    Not a node or a file that was made in /dev, a mount and what is below it, a cgroup, a module's count of
+    references; with programs, which may do all that root may, also no network device, no thread of the kernel's
+    own, no name in a deeper directory. Nothing at all where a module has stayed that was not there: what is new
+    may be that one's.
+    """
+    paths = [one.name for one in left if one.kind == "path"]
+    if any(path.startswith("/sys/module/") for path in paths):
+        return ()
+    elsewhere = {_base(one) for one in left if not one.name.startswith("/dev/")}
+    mounts = [one.name.split()[1] for one in left if one.kind == "mount" and " " in one.name]
+    below = tuple(f"{mount}/" for mount in (*mounts, "/sys/fs/cgroup"))
+    return tuple(
+        one
+        for one in left
+        if one.kind not in ("module", "mount")
+        and not (one.kind == "path" and (one.name in mounts or one.name.startswith(below)))
+        and not (one.name.startswith("/dev/") and _base(one) not in elsewhere)
+        and not (with_programs and not _is_beyond_programs(one))
+    )
+
+
+_LISTED = ("device", "filesystem", "ldisc", "misc", "protocol", "tty")
+_DIRECTORIES = ("/proc", "/sys/bus", "/sys/class", "/sys/firmware", "/sys/kernel")
+
+
+def _is_beyond_programs(one: Left) -> bool:
+    """Whether no system call of root makes it, but for init_module(2)."""
+    if one.kind == "path":
+        return one.name.rpartition("/")[0] in _DIRECTORIES
+    if one.kind == "kthread":  # one whose code is gone
+        return any(frame.address and not frame.module for frame in stack(one.more))
+    return one.kind in _LISTED
 
 
 _SLAB = "/sys/kernel/slab/"

@@ -57,6 +57,52 @@ def test_it(vm, insmod):
         {"failed": 1},
         ["*kernel problem*", "*late_kthread*"],
     ),
+    "a name that is left behind": (
+        "def test_it(insmod): insmod(MODULES / 'leaves.c', what='proc')",
+        {"failed": 1},
+        ["*kernel problem*", "left-behind: left /proc/leaves_proc behind", "lkm run *leaves.c*"],
+    ),
+    "a name that an init left which failed, after a program ran": (
+        """
+def test_it(vm, insmod):
+    assert vm.run(["true"]).returncode == 0
+    with pytest.raises(lkm.LoadError): insmod(MODULES / 'leaves.c', what='chrdev', fails=1)
+""",
+        {"failed": 1},
+        ["left-behind: left the device number * (leaves_chrdev) behind"],
+    ),
+    "a name that is expected to be left, beside the kernel's own modules": (
+        """
+@pytest.mark.lkm(expect='left-behind', modules=['dummy'])
+def test_it(insmod): insmod(MODULES / 'leaves.c', what='proc')
+""",
+        {"passed": 1},
+        [],
+    ),
+    "names that the test has made": (
+        """
+@pytest.mark.lkm(modules=['dummy'])
+def test_files(vm, insmod, tmp_path):
+    insmod(MODULES / 'leaves.c')
+    (tmp_path / "x").write_text("x")
+    vm.put(tmp_path / "x", "/dev/leaves0")
+    vm.path("/sys/fs/cgroup/x").mkdir() if vm.path("/sys/fs/cgroup/cgroup.procs").exists() else 0
+def test_programs(vm, insmod):
+    insmod(MODULES / 'leaves.c')
+    vm.run(["sh", "-c", "mknod /dev/leaves0 c 240 0; mkdir /m; mount -t tmpfs none /m"]).check()
+    vm.start(["sleep", "1000"])
+def test_modules(vm, insmod):
+    insmod(MODULES / 'leaves.c')
+    vm.modprobe("dummy")
+""",
+        {"passed": 3},
+        [],
+    ),
+    "a name that nobody looks for": (
+        "@pytest.mark.lkm(settle=0)\ndef test_it(insmod): insmod(MODULES / 'leaves.c', what='proc')",
+        {"passed": 1},
+        [],
+    ),
     "an oops that nobody waits for": (
         "@pytest.mark.lkm(settle=0)\ndef test_it(insmod): insmod(MODULES / 'late.c', what='work')",
         {"passed": 1},

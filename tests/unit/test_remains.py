@@ -6,7 +6,7 @@ import pytest
 
 from lkm.machine import Area, Left
 from lkm.problems import ProblemKind
-from lkm.remains import areas, problems
+from lkm.remains import areas, made_by_modules, problems
 
 
 @pytest.mark.parametrize(
@@ -93,3 +93,39 @@ def test_a_thread_that_was_left_has_its_stack_and_the_modules_frame() -> None:
     assert [frame.function for frame in problem.trace] == ["msleep", None, "kthread"]
     assert problem.address == 0xFFFFFFFFC0201056
     assert problem.records == (7, 7)
+
+
+def test_the_same_name_that_two_looks_found_is_told_once() -> None:
+    device = Left("path", "/sys/class/net/foo0")
+    assert told(device, device) == ["left the network device foo0 behind"]
+
+
+GONE_CODE = "[<0>] 0xffffffffc0002010\n[<0>] kthread+0xdc/0x110"
+
+
+@pytest.mark.parametrize(
+    ("left", "alone", "with_programs"),
+    [
+        ([Left("path", "/proc/foo")], True, True),
+        ([Left("path", "/sys/kernel/foo")], True, True),
+        ([Left("device", "240 foo"), Left("path", "/dev/foo")], True, True),
+        ([Left("path", "/dev/foo")], False, False),
+        ([Left("path", "/dev/a"), Left("path", "/dev/a/foo")], False, False),
+        ([Left("path", "/sys/class/net/foo0")], True, False),
+        ([Left("path", "/sys/kernel/debug/foo")], True, False),
+        ([Left("interrupt", "3 ttyS1")], True, False),
+        ([Left("packet", "ALL  packet_rcv")], True, False),
+        ([Left("kthread", "foo 9", GONE_CODE)], True, True),
+        ([Left("kthread", "loop0 9", "[<0>] kthread+0xdc/0x110")], True, False),
+        ([Left("path", "/sys/fs/cgroup/foo")], False, False),
+        ([Left("module", "loop 1")], False, False),
+        ([Left("mount", "none /sys/foo fs rw 0 0"), Left("path", "/sys/foo/x")], False, False),
+        ([Left("mount", "")], False, False),
+        ([Left("path", "/sys/module/loop"), Left("path", "/proc/foo")], False, False),
+    ],
+)
+def test_what_a_test_can_have_made_is_not_held_against_its_module(
+    left: list[Left], alone: bool, with_programs: bool
+) -> None:
+    assert bool(made_by_modules(left, with_programs=False)) is alone
+    assert bool(made_by_modules(left, with_programs=True)) is with_programs

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lkm.decoding import Decoder
 from lkm.errors import LkmError, LoadError, UnloadError
+from lkm.machine import Area
 
 if TYPE_CHECKING:
     from lkm.machine import Needs
@@ -25,6 +26,7 @@ class History:
     """The modules of one machine, from the frozen one that it began as; `twin` restores that again.
 
     What a test does by programs of the guest is not seen here; where that moved a module, nothing is told.
+    `has_run` says that there were programs.
     """
 
     def __init__(
@@ -38,12 +40,29 @@ class History:
         self.twin = twin
         self._machine = machine
         self._steps = list(steps)
+        self._begun = len(self._steps)
+        self.has_run = False
         self._known: tuple[int, Addresses] = 0, {}
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """What was done, in its order."""
         return tuple(self._steps)
+
+    @property
+    def looks(self) -> Area:
+        """Where the modules that were loaded here can have left something.
+
+        Nowhere to be looked at where they needed others, which stay.
+        """
+        from lkm import remains
+        from lkm.targets import Target
+
+        own = self._steps[self._begun :]
+        if any(not isinstance(step, Target | str) and (step.own or step.others) for step in own):
+            return Area(0)
+        targets = {step.name: step for step in own if isinstance(step, Target)}.values()
+        return remains.areas(name for target in targets for name in target.object.imports)
 
     def decode(self, problems: Sequence[Problem]) -> list[Problem]:
         """The problems, traced to lines of source as far as that goes."""

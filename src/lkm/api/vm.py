@@ -257,6 +257,7 @@ class VM(Closing):
                 hint=f'["sh", "-c", {argv!r}] has a shell take it apart',
             )
         words = [os.fspath(word) for word in argv]
+        self.history.has_run = True
         return process.GuestProcess(
             self.machine, words, env=env, cwd=cwd, user=ids, timeout=timeout
         )

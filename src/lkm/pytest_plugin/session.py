@@ -122,5 +122,6 @@ class Session:
                     if name.replace("-", "_") not in loaded:
                         machine.modprobe(name)
                         loaded = {module.name for module in machine.modules()}
+                machine.machine.inventory()
                 self._prepared[key] = machine.snapshot()
         return self._prepared[key]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lkm.api.module import Module
     from lkm.api.vm import VM
     from lkm.log import Record
+    from lkm.machine import Left
     from lkm.problems import Problem
     from lkm.pytest_plugin.session import Session
 
@@ -50,6 +51,7 @@ class Trial:
     logs: list[list[Record]] = field(default_factory=list)
     reported: list[tuple[Problem, list[Record]]] = field(default_factory=list)
     twins: Twins = field(default_factory=Twins)
+    _left: dict[int, Sequence[Left]] = field(default_factory=dict)
 
     def machine(self, kernel: Kernel, settings: Settings) -> VM:
         """A machine that ends with the test."""
@@ -108,7 +110,7 @@ class Trial:
     def _unload(self) -> Iterator[ModuleFailure]:
         """The failures of unloading the modules that are still there, the newest first.
 
-        What a module left to fire later fires before this is over.
+        What a module left to fire later fires before this is over, and what else it left is known then.
         """
         for machine in self.machines:
             # After an oops rmmod may wait for ever for a module that cannot go any more.
@@ -121,11 +123,24 @@ class Trial:
             except ModuleFailure as error:
                 yield error
             if machine.is_running and self.settings.settle != 0:
-                machine.machine.settle(self.settings.settle)
+                self._settle(machine)
+
+    def _settle(self, machine: VM) -> None:
+        history = machine.history
+        outcome = machine.machine.settle(self.settings.settle, history.looks)
+        if outcome.left:
+            from lkm import remains
+
+            left = remains.made_by_modules(outcome.left, with_programs=history.has_run)
+            self._left[id(machine)] = left
 
     def _look(self, machine: VM) -> set[str]:
         """Keep a machine's log and problems; the kinds of these, and whether it is dead."""
         log, found = _reported(machine)
+        if left := self._left.get(id(machine)):
+            from lkm import remains
+
+            found += remains.problems(left, len(log))
         found = machine.history.decode(found)
         self.logs.append(log)
         self.reported += [(problem, log) for problem in found]
