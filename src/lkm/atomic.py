@@ -1,8 +1,9 @@
-"""Directories that are whole or not there, however many processes make them and wherever one dies.
+"""Directories and files that are whole or not there, however many processes make them and wherever one dies.
 
 A directory is made under the flock(2) of its name, in a sibling called `.partial-NAME.XXXXXXXX`, and
 renamed into place when its data are on the disk. The kernel drops the lock of a process that dies, so a
-partial directory whose lock is free belongs to nobody and is swept away.
+partial directory whose lock is free belongs to nobody and is swept away. A file is written beside its place
+and renamed, without a lock: the last to write it wins.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ __all__ = [
     "making",
     "no_space",
     "remove",
+    "replacing",
     "sweep",
+    "write",
 ]
 
 WAIT = 1800.0
@@ -130,6 +133,33 @@ def making(dest: Path, what: str) -> Iterator[Path]:
         except BaseException:
             _delete(partial)
             raise
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name beside `path`, for a file that becomes `path` when the block ends without an error.
+
+    After an error nothing is left but what `path` was before. OSErrors pass: a caller says what they mean, with
+    `disk_errors` or in words of its own. The data are on the disk only if the caller sees to it.
+    """
+    fresh = path.with_name(f".{path.name}.{os.urandom(6).hex()}.new")
+    try:
+        yield fresh
+        fresh.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        raise
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Write a file, text as UTF-8, so that whoever reads it meanwhile sees all of the old or of the new.
+
+    Raises what `replacing` does.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with replacing(path) as fresh:
+        fresh.write_bytes(data)
 
 
 def remove(dest: Path) -> None:

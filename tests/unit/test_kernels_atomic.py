@@ -126,6 +126,41 @@ def test_other_errors_pass_unchanged() -> None:
         raise IsADirectoryError(errno.EISDIR, "is a directory")
 
 
+@pytest.mark.parametrize("content", ["grün", b"\0\xff"])
+def test_a_file_is_written_whole(tmp_path: Path, content: str | bytes) -> None:
+    path = tmp_path / "file"
+    path.write_text("before")
+    atomic.write(path, content)
+    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_has_the_mode_that_the_umask_gives(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        atomic.write(tmp_path / "file", "x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
+def test_a_file_that_cannot_be_written_stays_what_it_was(
+    tmp_path: Path, error: BaseException
+) -> None:
+    (tmp_path / "file").write_text("before")
+
+    def fail() -> None:
+        with atomic.replacing(tmp_path / "file") as fresh:
+            fresh.write_text("half")
+            assert (tmp_path / "file").read_text() == "before"
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["before"]
+
+
 def test_removing_what_is_not_there_is_nothing(tmp_path: Path) -> None:
     atomic.remove(tmp_path / "6.1")
     assert names(tmp_path) == set()

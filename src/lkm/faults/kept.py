@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+from lkm import atomic
 from lkm.faults.fault import Fault, Result
 from lkm.paths import cache_dir
 
@@ -29,10 +28,7 @@ class Kept:
         if fault.result in (Result.HANG, Result.NOT_REACHED):
             return
         self._home.mkdir(parents=True, exist_ok=True)
-        path = self._file(fault.n)
-        temporary = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-        temporary.write_text(json.dumps(fault.to_dict()))
-        temporary.replace(path)
+        atomic.write(self._file(fault.n), json.dumps(fault.to_dict()))
 
     def _read(self, n: int) -> Fault | None:
         try:

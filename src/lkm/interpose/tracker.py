@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +60,5 @@ def _rootfs(image: Path) -> Rootfs:
     if not file.is_file():
         with atomic.disk_errors(NAME):
             file.parent.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(f".{os.getpid()}")
-            partial.write_bytes(data)
-            partial.replace(file)
+            atomic.write(file, data)
     return Rootfs(NAME, (home,), identity)

@@ -154,11 +154,11 @@ def publish(stored: Stored, base: Path, release: str, *, mark: bool, only: bool)
 
 
 def _replace(target: Path, content: Path | bytes) -> None:
-    # A name of its own: two sources of one directory may publish their Module.symvers at once.
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as made:
-        temporary = Path(made) / target.name
+    from lkm import atomic
+
+    # Two sources of one directory may publish their Module.symvers at once.
+    with atomic.replacing(target) as fresh:
         if isinstance(content, bytes):
-            temporary.write_bytes(content)
+            fresh.write_bytes(content)
         else:
-            shutil.copy2(content, temporary)
-        temporary.replace(target)
+            shutil.copy2(content, fresh)

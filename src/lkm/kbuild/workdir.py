@@ -190,9 +190,9 @@ def sync(work: WorkDir, copies: tuple[Copy, ...]) -> _State:
 
 def settle(work: WorkDir, state: _State) -> None:
     """Say that make ended in order, so that its leavings in the tree may be used again."""
-    temporary = work.path / "state.json.tmp"
-    temporary.write_text(json.dumps(state), "utf-8")
-    temporary.replace(work.state)
+    from lkm import atomic
+
+    atomic.write(work.state, json.dumps(state))
 
 
 def _read_state(work: WorkDir) -> _State | None:

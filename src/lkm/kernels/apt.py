@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -204,10 +203,7 @@ def _configuration(of: World) -> str:
 def _write_if_new(path: Path, text: str) -> bool:
     if path.is_file() and path.read_text() == text:
         return False
-    # Another lkm may read it now.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    partial.write_text(text)
-    partial.replace(path)
+    atomic.write(path, text)  # another lkm may read it now
     return True
 
 

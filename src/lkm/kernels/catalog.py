@@ -275,9 +275,9 @@ def _listing(suite: str, arch: Arch) -> Path:
 
 
 def _write_listing(listing: Path, found: tuple[Offer, ...]) -> None:
-    partial = listing.with_suffix(".partial")
-    partial.write_text(json.dumps([asdict(offer) for offer in found]))
-    partial.rename(listing)
+    from lkm import atomic
+
+    atomic.write(listing, json.dumps([asdict(offer) for offer in found]))
 
 
 def _read_listing(listing: Path) -> list[Offer]:

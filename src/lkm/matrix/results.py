@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +57,7 @@ class Kept:
         path = _path(cell)
         with atomic.disk_errors(f"the result of {cell.row} on {cell.kernel} is not kept"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, json.dumps(document).encode())
+            atomic.write(path, json.dumps(document))
 
     def _identity(self, kernel: str) -> tuple[str, str] | None:
         from lkm.kernels import store
@@ -78,17 +77,6 @@ def sweep() -> None:
         with contextlib.suppress(OSError):
             if path.stat().st_mtime < old:
                 path.unlink()
-
-
-def _write(path: Path, data: bytes) -> None:
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with open(fd, "wb") as file:
-            file.write(data)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _top() -> Path:

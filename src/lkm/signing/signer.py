@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lkm import ko, proc, sandbox
+from lkm import atomic, ko, proc, sandbox
 from lkm.errors import HostError, LkmError, UsageError
 from lkm.kernels.kernel import Kernel
 from lkm.ko.signature import Signature, split
@@ -235,21 +235,16 @@ def _reasons(output: str) -> list[str]:
 
 def _replace(target: Path, data: bytes, *, like: os.stat_result) -> None:
     """`target` with new content, and the mode and owner of `like`, by one rename."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.lkm-new")
     try:
-        with temporary.open("xb") as file:
+        with atomic.replacing(target) as fresh, fresh.open("xb") as file:
             file.write(data)
             os.fchmod(file.fileno(), stat.S_IMODE(like.st_mode))
             with contextlib.suppress(PermissionError):
                 os.fchown(file.fileno(), like.st_uid, like.st_gid)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(target)
     except OSError as error:
         raise HostError(
             f"cannot write {target}: {(error.strerror or str(error)).lower()}",
             hint="lkm sign FILE.ko -o OUT.ko, with OUT.ko elsewhere",
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()

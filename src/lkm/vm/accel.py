@@ -79,9 +79,8 @@ def _find_out(kernel: Kernel, config: Config, progress: Progress) -> Accel:
         if (known := remembered(config)) is not None:
             return known
         verdict, why = _try(kernel, config, progress)
-        fresh = _memory().with_suffix(".new")
-        fresh.write_text(json.dumps({"key": _key(config), "accel": verdict, "why": why}, indent=1))
-        fresh.replace(_memory())
+        found = {"key": _key(config), "accel": verdict, "why": why}
+        atomic.write(_memory(), json.dumps(found, indent=1))
     return verdict
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lkm import proc
+from lkm import atomic, proc
 from lkm.errors import MachineError, UsageError
 from lkm.paths import runtime_dir
 from lkm.vm import qemu
@@ -160,9 +160,7 @@ _GATED = ("/bin/sh", "-c", 'read -r _ <"/dev/fd/$0" && exec "$@"')
 
 
 def _record(home: Path, meta: dict[str, Any]) -> None:
-    fresh = home / "meta.json.new"
-    fresh.write_text(json.dumps(meta))
-    fresh.replace(home / "meta.json")
+    atomic.write(home / "meta.json", json.dumps(meta))
 
 
 def _wake(home: Path, snapshot: Snapshot, process: subprocess.Popen[bytes]) -> None:
