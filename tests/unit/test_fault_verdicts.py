@@ -71,13 +71,15 @@ def test_the_page_shows_the_source_and_lets_nothing_out_of_it(tmp_path: Path) ->
     subject = cast("Any", SimpleNamespace(
         target=SimpleNamespace(name="f<i>"), kernel=SimpleNamespace(release="6.12"),
     ))  # fmt: skip
-    text = page(Faults(subject, (fault, replace(fault, n=2, result=Result.HANDLED)), 2))
+    handled = replace(fault, n=2, result=Result.HANDLED, test="t.py::test[<b>]")
+    text = page(Faults(subject, (fault, handled), 2))
     assert "<script" not in text
     assert "<b>" not in text
     assert "<i>" not in text
     assert "&lt;script&gt;alert(1)" in text
     assert "#1 kmalloc fails in init: leak" in text
     assert "1 dealt with" in text
+    assert "t.py::test[&lt;b&gt;]" in text
 
 
 def test_a_result_of_another_lkm_is_not_believed(

@@ -29,6 +29,7 @@ p { margin: .3rem 0 }
 table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; vertical-align: top; padding: .2rem .6rem; border-top: 1px solid var(--line) }
 tr:first-child > * { border-top: 0 }
+.test { overflow-wrap: anywhere; background: var(--soft) }
 td { overflow-wrap: break-word } td:last-child { overflow-wrap: anywhere }
 .code { font: 13px/1.45 ui-monospace, monospace }
 .code td { border: 0; padding: 0 .6rem; white-space: pre; overflow-wrap: normal }
@@ -77,7 +78,11 @@ def _table(faults: Iterable[Fault]) -> str:
         + "".join(f"<th>{head}</th>" for head in ("#", "phase", "call", "place", "result"))
         + "</tr>"
     ]
+    test = None
     for fault in faults:
+        if fault.test != test:
+            rows.append(f'<tr><th class="test" colspan="5">{escape(fault.test or "")}</th></tr>')
+        test = fault.test
         place = f"{Path(fault.file).name}:{fault.line}" if fault.file else fault.function or ""
         more = fault.reason or fault.errno
         said = f" {escape(more)}" if more else ""
