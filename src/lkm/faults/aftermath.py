@@ -43,17 +43,19 @@ def aftermath(
     timeout: float,
     evidence: Sequence[str] = (),
     users: Sequence[str] = (),
+    with_programs: bool = True,
     knows_allocations: bool = False,
 ) -> Aftermath:
     """End what the test has open, unload `users` and the module, and look.
 
-    `evidence` are the lines of the test's own error, which say where it hangs, if it does.
-    `knows_allocations` says that the kernel can be asked what was not freed.
+    `evidence` are the lines of the test's own error, which say where it hangs, if it does; `with_programs`
+    says that it ran some. `knows_allocations` says that the kernel can be asked what was not freed.
     """
     stages = _stages(machine, target, timeout, evidence, users)
     last = stages.outcomes[-1]
     leaked = _leaked(machine, target.name) if knows_allocations and _is_whole(last) else ()
-    found = (*remains.problems(last.left, len(stages.records)), *leaked)
+    left = remains.made_by_modules(last.left, with_programs=with_programs)
+    found = (*remains.problems(left, len(stages.records)), *leaked)
     judged = judge(
         target.name, stages, has_exit=target.object.has_exit, found=found,
         held=_holder(machine, target.name, stages.unload),

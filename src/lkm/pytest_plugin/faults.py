@@ -144,6 +144,7 @@ class WatchedTrial(Trial):
             timeout=self.bench.job.timeout,
             evidence=[line for error in map(told, self.bench.errors) if error for line in error.evidence],
             users=[each for each in reversed(users) if each != name],
+            with_programs=vm.history.has_run,
             knows_allocations=vm.kernel.facts.knows_allocations,
         )  # fmt: skip
 
