@@ -49,22 +49,28 @@ class Bench:
 
     def local(self) -> None:
         """One worker and two, from the source; then with all built; then unchanged."""
-        self.part("cells", "2", "no", *parts.fresh(self.directory)[:1])
-        sets = [parts.fresh(self.directory) for _ in range(2)]
-        (_, alone), (both, told) = (
-            self.part("cells", str(n + 1), "no", *sets[n]) for n in range(2)
+        self.part("cells", "2", "2", "no", *parts.fresh(self.directory)[:1])
+        sets = [parts.fresh(self.directory) for _ in range(3)]
+        (_, one), (_, alone), (both, told) = (
+            self.part("cells", workers, cores, "no", *paths)
+            for (workers, cores), paths in zip((("1", "1"), ("1", "2"), ("2", "2")), sets)
         )
-        self.put("efficiency_of_two_workers", alone["wall"] / told["wall"] / 2, "of 1")
+        self.put(
+            "efficiency_of_two_workers", one["wall"] / told["wall"] / 2, "of 1, a core each"
+        )
+        self.put(
+            "the_same_where_one_has_both_cores", alone["wall"] / told["wall"] / 2, "of 1"
+        )
         self.put(
             "what_two_busy_loops_reach", parts.limit(), "of 1, the most that this computer gives"
         )
         self.put("cpu_a_cell", both.cpu / told["cells"], f"s, {told['cells']} cells, all counted")
-        built, told = self.part("cells", "2", "again", *sets[1])
+        built, told = self.part("cells", "2", "2", "again", *sets[2])
         self.put(
             "cpu_a_cell_without_compiler", built.cpu / told["cells"], "s, the source built before"
         )
         self.put("seconds_a_cell", alone["wall"] / told["cells"], "s of wall time, one worker")
-        kept = spent([*LKM, "--kernels", self.listed, *sets[0], *sets[1]])
+        kept = spent([*LKM, "--kernels", self.listed, *sets[0], *sets[2]])
         self.put("unchanged", kept.wall, f"s, {2 * told['cells']} cells, whole process")
         ends = spent(
             [

@@ -79,7 +79,7 @@ def boot(path: str, kernel: str) -> dict[str, Any]:
     """A first cell and a second one in a store that has the kernel, but no frozen machine of it."""
     shared, download = cache_dir(), _download(kernel)
     with stores.own("kernels", "roots", "agents", "accel.json") as made:
-        argv = [sys.executable, "-m", "bench.matrix_parts", "cells", kernel, "1", "again", path]
+        argv = [sys.executable, "-m", "bench.matrix_parts", "cells", kernel, "1", "2", "again", path]
         cpu.spent(argv)
         built = cpu.spent(argv)
         shutil.rmtree(made / "snapshots")
@@ -115,7 +115,7 @@ def _download(release: str) -> int:
 
 @contextlib.contextmanager
 def cluster(workers: int) -> Iterator[tuple[str, int]]:
-    """A scheduler and workers of this computer: the scheduler's address, and its process id."""
+    """A scheduler and workers of this computer, each of a core: its address, and its process id."""
     with tempfile.TemporaryDirectory() as made:
         file = Path(made) / "scheduler.json"
         where = ("--scheduler-file", str(file))
@@ -124,8 +124,9 @@ def cluster(workers: int) -> Iterator[tuple[str, int]]:
         try:
             while not file.exists() or not file.read_text().endswith("}"):
                 time.sleep(0.1)
-            for _ in range(workers):
+            for core in sorted(os.sched_getaffinity(0))[:workers]:
                 running.append(_part("worker", *where, "--no-nanny", "--nthreads", "1", *quiet))
+                os.sched_setaffinity(running[-1].pid, {core})
             yield str(json.loads(file.read_text())["address"]), running[0].pid
         finally:
             for each in running:
@@ -172,12 +173,18 @@ def _empty(
         return {"empty": used[0] / _EMPTY, "scheduler": used[1] / _EMPTY}
 
 
+def _stay_on(cores: int) -> None:
+    """Use no more cores than that, for all that this process starts, too."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+
+
 def main() -> None:
     """Do a part."""
     part, listed, *words = sys.argv[1:]
     kernels = listed.split(",")
     if part == "cells":
-        jobs, again, *paths = words
+        jobs, cores, again, *paths = words
+        _stay_on(int(cores))
         told = ran(paths, kernels, Local(int(jobs)), again=again == "again")
     elif part == "boot":
         told = boot(words[0], kernels[-1])
