@@ -40,11 +40,12 @@ def test_last_failed_knows_what_the_kernel_failed(
     pytester: pytest.Pytester, written: Written
 ) -> None:
     written(ONE_OF_THREE_FAILS)
+    before = qemus_of(os.getpid())
     pytester.runpytest_inprocess("-x").assert_outcomes(passed=1, failed=1)
     result = pytester.runpytest_inprocess("--lf", "-v")
     result.assert_outcomes(failed=1)
     pytester.runpytest_inprocess("-k", "three").assert_outcomes(passed=1, deselected=2)
-    assert not qemus_of(os.getpid())
+    assert qemus_of(os.getpid()) == before
 
 
 def test_workers_of_xdist_report_the_same(pytester: pytest.Pytester, written: Written) -> None:

@@ -73,6 +73,8 @@ BUILTIN_RAISES = {
     ("module", "KeyError"): "what a Mapping says",
     ("calls", "OSError"): "the guest's errno, as a file's operations have it",
     ("ioctl", "ValueError"): "what Python's own functions say of a number out of range",
+    ("forks", "BrokenPipeError"): "caught in the same module",
+    ("forks", "TimeoutExpired"): "what Popen says, of which it is one for a machine",
     ("file", "UnsupportedOperation"): "what Python's own files say of what they cannot",
     ("file", "ValueError"): "what Python's own files say when they are closed",
     ("process", "BrokenPipeError"): "what Python's own pipes say",

@@ -94,11 +94,14 @@ class Session:
             self._waiting = frozen, snapshot.restore(frozen)
 
     def close(self) -> None:
-        """End the machine that waits, and let the frozen ones go."""
+        """End the machine that waits and what machines were forked off, and let the frozen ones go."""
         self._restoring(None)
         for taken in self._prepared.values():
             taken.close()
         self._prepared.clear()
+        from lkm.vm import forks
+
+        forks.close()
 
     def _restoring(self, frozen: Frozen | None) -> Link | None:
         waiting, self._waiting = self._waiting, None

@@ -6,12 +6,13 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from lkm import proc
 
-__all__ = ["argv", "end", "innermost"]
+__all__ = ["Confined", "Running", "argv"]
 
 _SYSTEM = (
     "/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/opt", "/nix", "/gnu",
@@ -26,11 +27,12 @@ def argv(
     read: Sequence[Path] = (),
     written: Sequence[Path] = (),
     devices: Sequence[Path] = (),
+    env: Mapping[str, str] | None = None,
 ) -> list[str]:
     """The bwrap command line that runs `command` with these files and no others of the caller's.
 
-    Its descriptors stay open there. It is killed when the caller is; its exit code is that of `command`, or 128
-    and the number of the signal that ended it.
+    Its environment is `env`. Its descriptors stay open there. It is killed when the caller is; its exit code is
+    that of `command`, or 128 and the number of the signal that ended it.
     """
     line = [
         "bwrap", "--unshare-all", "--die-with-parent", "--clearenv", "--cap-drop", "ALL",
@@ -45,33 +47,66 @@ def argv(
     for option, paths in (("--ro-bind", read), ("--bind", written), ("--dev-bind", devices)):
         for path in paths:
             line += [option, str(path), str(path)]
+    for name, value in (env or {}).items():
+        line += ["--setenv", name, value]
     return [*line, "--chdir", "/", "--", *command]
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Kill what runs confined, and wait until nothing of it is left.
+class Running(Protocol):
+    """A QEMU, however it was started."""
 
-    What bwrap runs goes first: bwrap reaps it then and ends by itself. Killing bwrap's own first process leaves
-    that to the kernel, which takes 25 ms more, and killing bwrap leaves a zombie to a container whose first
-    process reaps none.
-    """
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        if (pid := innermost(process.pid)) != process.pid:
-            os.kill(pid, signal.SIGKILL)
-            process.wait(_GRACE)
-    proc.end(process)
+    @property
+    def pid(self) -> int:
+        """Its own number, as this computer's processes see it."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status: negative, or 128 and more, for a signal. Raises TimeoutExpired."""
+        ...
+
+    def end(self) -> None:
+        """Kill it, and wait until nothing of it is left. Can be called twice."""
+        ...
+
+
+class Confined:
+    """What a bwrap runs."""
+
+    def __init__(self, bwrap: subprocess.Popen[bytes]) -> None:
+        self._bwrap = bwrap
+
+    @property
+    def pid(self) -> int:
+        """The process that bwrap runs; bwrap itself where nothing is below it."""
+        return _innermost(self._bwrap.pid)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """See `Running`."""
+        return self._bwrap.wait(timeout)
+
+    def end(self) -> None:
+        """See `Running`.
+
+        What bwrap runs goes first: bwrap reaps it then and ends by itself. Killing bwrap's own first process
+        leaves that to the kernel, which takes 25 ms more; killing bwrap leaves a zombie to a container whose
+        first process reaps none.
+        """
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            if (pid := self.pid) != self._bwrap.pid:
+                os.kill(pid, signal.SIGKILL)
+                self._bwrap.wait(_GRACE)
+        proc.end(self._bwrap)
 
 
 _GRACE = 2.0
 
 
-def innermost(pid: int) -> int:
-    """The process that a bwrap of that number runs; the number itself where nothing is below it."""
+def _innermost(pid: int) -> int:
     try:
         below = _children(pid)
     except OSError:
         return pid
-    return innermost(below[0]) if below else pid
+    return _innermost(below[0]) if below else pid
 
 
 def _children(pid: int) -> list[int]:

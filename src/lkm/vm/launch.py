@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +14,7 @@ from lkm import proc
 from lkm.errors import MachineError
 from lkm.vm import confine, qemu
 from lkm.vm.channel import Channel
+from lkm.vm.confine import Confined, Running
 from lkm.vm.link import Link
 from lkm.vm.qmp import Qmp
 from lkm.vm.watch import Watch
@@ -28,7 +28,7 @@ class Started:
 
     def __init__(
         self,
-        process: subprocess.Popen[bytes],
+        process: Running,
         socks: dict[str, socket.socket],
         stderr: BinaryIO,
         *,
@@ -66,7 +66,7 @@ class Started:
         """End QEMU."""
         for end in (self.session, self.watch, self.mux, self.qmp):
             end.close()
-        confine.end(self.process)
+        self.process.end()
         self.stderr.close()
         os.close(self.window)
 
@@ -97,18 +97,8 @@ def start(
     try:
         os.truncate(window, qemu.WINDOW_SIZE)
         ends = {name: sock.fileno() for name, sock in theirs.items()}
-        image, initramfs = boot or (None, None)
-        launch = qemu.Launch(
-            ram,
-            share or boot is not None,
-            ends,
-            Path(f"/dev/fd/{window}"),
-            image=image,
-            initramfs=initramfs,
-        )
-        process = proc.popen(
-            _confined(config, launch), stderr=stderr, pass_fds=(window, *ends.values(), *pass_fds)
-        )
+        forked = None if boot else _forked(config, ram, share, stderr.fileno(), window, ends)
+        process = forked or _started(config, ram, boot, share, stderr, window, ends, pass_fds)
     except BaseException:
         for sock in ours.values():
             sock.close()
@@ -126,6 +116,64 @@ def start(
     finally:
         if not started.handed_over:
             started.close()
+
+
+_restored = 0
+"""How many machines this process has restored so far."""
+
+
+def _forked(
+    config: qemu.Config, ram: Path, share: bool, stderr: int, window: int, ends: Mapping[str, int]
+) -> Running | None:
+    """A QEMU that was linked before; None for the first of a process, and where there is no such thing."""
+    global _restored  # noqa: PLW0603 - a count of what this process did
+    _restored += 1
+    if _restored == 1 or config.accel is not qemu.Accel.TCG:
+        return None
+    from lkm.vm import forks
+
+    memory = os.open(ram, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        there = {name: forks.FIRST_FD + 3 + at for at, name in enumerate(ends)}
+        launch = qemu.Launch(
+            Path(f"/dev/fd/{forks.FIRST_FD + 2}"),
+            share,
+            there,
+            Path(f"/dev/fd/{forks.FIRST_FD + 1}"),
+        )
+        tool, *words = qemu.argv(config, launch)
+        return forks.forked(
+            proc.find_tool(tool),
+            qemu.identity(config),
+            words,
+            (stderr, window, memory, *ends.values()),
+        )
+    finally:
+        os.close(memory)
+
+
+def _started(
+    config: qemu.Config,
+    ram: Path,
+    boot: tuple[Path, Path] | None,
+    share: bool,
+    stderr: BinaryIO,
+    window: int,
+    ends: Mapping[str, int],
+    pass_fds: tuple[int, ...],
+) -> Running:
+    image, initramfs = boot or (None, None)
+    launch = qemu.Launch(
+        ram,
+        share or boot is not None,
+        ends,
+        Path(f"/dev/fd/{window}"),
+        image=image,
+        initramfs=initramfs,
+    )
+    command = _confined(config, launch)
+    fds = (window, *ends.values(), *pass_fds)
+    return Confined(proc.popen(command, stderr=stderr, pass_fds=fds))
 
 
 def _confined(config: qemu.Config, launch: qemu.Launch) -> list[str]:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lkm.end import End
 from lkm.errors import MachineError, ModuleFailure, StateError
-from lkm.vm import confine
 from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout, Garbled, fields
 from lkm.vm.qmp import QmpClosed
 from lkm.vm.watch import Watch
 from lkm.vm.wire import LOG_CHANNEL, Frame, Op
 
 if TYPE_CHECKING:
+    from lkm.vm.confine import Running
     from lkm.vm.mux import Mux
 
 __all__ = ["Link", "Reply", "closed_meanwhile", "collect", "told"]
@@ -86,7 +86,7 @@ class Link:
         mux: socket.socket | None = None,
         window: int | None = None,
         last_channel: int = LOG_CHANNEL,
-        process: subprocess.Popen[bytes] | None = None,
+        process: Running | None = None,
         paused: bool = False,
         stderr: BinaryIO | None = None,
         on_close: Callable[[], None] = lambda: None,
@@ -128,7 +128,7 @@ class Link:
     @property
     def pid(self) -> int | None:
         """QEMU's process id, where this link owns it."""
-        return confine.innermost(self._process.pid) if self._process else None
+        return self._process.pid if self._process else None
 
     def request(self, op: Op, payload: bytes = b"", *, timeout: float, stage: str) -> Reply:
         """Ask the agent; always comes back within `timeout` seconds plus some for last words.
@@ -204,7 +204,7 @@ class Link:
         if self.window is not None:
             os.close(self.window)
         if self._process:
-            confine.end(self._process)
+            self._process.end()
         if self._stderr:
             self._stderr.close()
         self._on_close()

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from lkm import atomic
+from lkm.arch import X86_64
 from lkm.errors import MachineError
 from lkm.kernels.kernel import Kernel
 from lkm.progress import SILENT, Progress
-from lkm.vm import guest, initramfs, qemu
+from lkm.vm import forks, guest, initramfs, qemu
 from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout
 from lkm.vm.config_check import boot_module_names, kernel_config
 from lkm.vm.launch import Started, load_state, save_state, start, until_loaded
@@ -140,6 +141,8 @@ def prepare(kernel: Kernel, config: qemu.Config, *, progress: Progress = SILENT)
     Two processes may ask at once: one boots, the other waits. Raises MachineError with the stage and the
     end of the console when the kernel does not come up, UsageError when it cannot be a guest.
     """
+    if kernel.arch is X86_64:
+        forks.make_library(kernel.toolchain)
     if found := find(kernel, config):
         return found
     path = _path(kernel, config)
