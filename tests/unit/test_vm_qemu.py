@@ -228,7 +228,8 @@ def test_a_link_tells_an_answer_from_a_halt_and_from_silence(fake: tuple[Qmp, Fa
     reply = link.finish(asked, deadline=soon(), stage="ping")
     assert (reply.end, reply.status, reply.value, reply.log) == (End.DONE, 8, b"ok", b"log")
     peer.say(event="SHUTDOWN", data={"guest": True, "reason": "guest-reset"})
-    reply = link.request(Op.PING, timeout=5, stage="ping")
+    asked = link.begin(Op.PING, deadline=soon(), stage="ping")
+    reply = link.finish(asked, deadline=soon(), stage="ping")
     assert reply.end is End.PANIC
     assert link.dead
     link.close()

@@ -75,6 +75,10 @@ class Log:
         """A log that begins here."""
         return Log(self._machine, self._begin + len(self._all()), only=self._only)
 
+    def since(self, records: Sequence[Record]) -> Log:
+        """A log that begins with these records; for none it begins with what comes next."""
+        return Log(self._machine, self._machine.kernel_log.position(records), only=self._only)
+
     def search(self, pattern: str | re.Pattern[str]) -> re.Match[str] | None:
         """The first match of a regular expression in a record's text; None without one."""
         expression = re.compile(pattern)
@@ -96,9 +100,9 @@ class Log:
         return match
 
     def end(self) -> None:
-        """Let the stretch be over here."""
+        """Let the stretch be over with what the guest has told."""
         if self._end is None:
-            self._end = self._begin + len(self._all())
+            self._end = len(self._machine.kernel_log.records)
 
     def _all(self) -> list[Record]:
         log = self._machine.kernel_log

@@ -67,13 +67,8 @@ class VM(Closing):
             self.history = History(Decoder(kernel.facts), self.machine, twin)
         self.machine.decode = self.history.decode
         self.machine.typed, self.machine.way_out = _typed, "it goes with its machine"
-        try:
-            self.machine.ping()
-            self.machine.kernel_log.records.extend(records)
-            self.log = Log(self.machine)
-        except BaseException:
-            self.machine.close()
-            raise
+        self.machine.kernel_log.begin_with(records)
+        self.log = Log(self.machine)
 
     def __repr__(self) -> str:
         return f"<VM {self.kernel.release} {self.machine.state}>"
@@ -116,7 +111,6 @@ class VM(Closing):
         chosen = module if isinstance(module, ModuleObject) else self._only(module)
         target = chosen.target
         words = assign([target], params)[target.name]
-        log = self.log.mark()
         with self.lock:
             if target.object.depends:
                 loaded = {each.name for each in self.modules()}
@@ -124,8 +118,8 @@ class VM(Closing):
                 self.machine.load_needs(needs)
                 self.history.needed(needs)
             with self.history.loading(target, chosen.targets):
-                insmod(self.machine, target, words, decode=self.history.decode)
-        return Module(self, target.object, target.name, log)
+                loaded_now = insmod(self.machine, target, words, decode=self.history.decode)
+        return Module(self, target.object, target.name, self.log.since(loaded_now.records))
 
     def modprobe(self, name: str, /, **params: Value) -> Module:
         """Load one of the kernel's own modules by its name, with what it needs. Raises as `insmod` does.

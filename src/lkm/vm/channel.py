@@ -63,21 +63,31 @@ class Channel:
         """Close the socket; the agent's session then waits for the next host."""
         self._sock.close()
 
-    def send(self, op: Op, payload: bytes = b"", *, deadline: float, request: int = 0) -> int:
-        """Send a frame and return its request id (a new one for 0)."""
-        request = self.queue(op, payload, request=request)
+    def send(
+        self,
+        op: Op,
+        payload: bytes = b"",
+        *,
+        deadline: float,
+        request: int = 0,
+        earlier: bool = False,
+    ) -> int:
+        """Send a frame and return its request id (a new one for 0); `earlier` as for `wire.pack`."""
+        request = self.queue(op, payload, request=request, earlier=earlier)
         while self.flush():
             if self._wait(deadline, write=True):
                 # Both ends may be waiting for the other to read.
                 self._take()
         return request
 
-    def queue(self, op: Op, payload: bytes = b"", *, request: int = 0) -> int:
+    def queue(
+        self, op: Op, payload: bytes = b"", *, request: int = 0, earlier: bool = False
+    ) -> int:
         """Have a frame ready for `flush`; for a caller that waits by itself. Returns its request id."""
         if not request:
             request = self._next_id
             self._next_id += 1
-        self._out += pack(op, payload, request)
+        self._out += pack(op, payload, request, earlier=earlier)
         return request
 
     def flush(self) -> bool:

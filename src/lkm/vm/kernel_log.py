@@ -6,7 +6,7 @@ import contextlib
 import struct
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lkm.log import Record, merge, parse_console, parse_kmsg
@@ -24,15 +24,22 @@ _MOMENT = 0.1
 
 
 class KernelLog:
-    """Grows by itself only when it is asked to. After the guest's end it has what the console kept.
+    """Grows when it is asked to, and by what the session's answers carry, which its machine gives to `take`.
 
-    What begins with `aside_of`, where that is set, is in `aside` and not in `records`.
+    After the guest's end it has what the console kept. `ask` has the session tell what is new, where nobody
+    else is using it; else a conversation is asked, which costs a process of the guest. With `is_behind` the
+    session has told what this log has not, and the conversation has all of it. What begins with `aside_of`, where
+    that is set, is in `aside` and not in `records`.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, ask: Callable[[], bool], *, is_behind: bool = False) -> None:
         self.aside_of: str | None = None
         self.aside: list[Record] = []
         self._link = link
+        self._ask = ask
+        self._is_behind = is_behind
+        self._last = -1
+        self._growing = threading.Lock()
         self._conversation: Conversation | None = None
         self._records: list[Record] = []
         self._lock = threading.Lock()
@@ -42,6 +49,24 @@ class KernelLog:
     def records(self) -> list[Record]:
         """What has been taken in so far."""
         return self._records
+
+    def begin_with(self, records: Sequence[Record]) -> None:
+        """What the machine that this one is a copy of had printed."""
+        self._records += records
+        self._last = max((r.seq for r in records if r.seq is not None), default=-1)
+
+    def position(self, records: Sequence[Record]) -> int:
+        """Where the first of these is that is here; the end for none."""
+        numbers = {record.seq for record in records}
+        found = (at for at, record in enumerate(self._records) if record.seq in numbers)
+        return next(found, len(self._records))
+
+    def take(self, raw: bytes) -> None:
+        """Add records of /dev/kmsg; what is here already comes from more than one."""
+        with self._growing:
+            new = [r for r in parse_kmsg(raw) if r.seq is not None and r.seq > self._last]
+            self._last = max((r.seq for r in new if r.seq is not None), default=self._last)
+            self._keep(new)
 
     def refresh(self) -> list[Record]:
         """Take in what is new, and return it. Raises what a conversation does."""
@@ -61,7 +86,7 @@ class KernelLog:
                 while len(self._records) == before:
                     frame = talk.receive(deadline)
                     if frame.id == request and frame.op == Op.LOG:
-                        self._take(frame.payload)
+                        self.take(frame.payload)
             except ChannelTimeout:
                 pass
             limit = time.monotonic() + _LIMIT
@@ -89,11 +114,13 @@ class KernelLog:
             self._lock.release()
 
     def _refresh(self) -> list[Record]:
-        deadline = time.monotonic() + _LIMIT
         before = len(self._records)
-        talk = self._talk()
-        request = talk.send(Op.KMSG, struct.pack("<I", 0), deadline=deadline)
-        self._until_end(talk, request, deadline)
+        if self._is_behind or not self._ask():
+            deadline = time.monotonic() + _LIMIT
+            talk = self._talk()
+            request = talk.send(Op.KMSG, struct.pack("<I", 0), deadline=deadline)
+            self._until_end(talk, request, deadline)
+            self._is_behind = False
         return self._records[before:]
 
     def _talk(self) -> Conversation:
@@ -109,10 +136,7 @@ class KernelLog:
                 raw += frame.payload
             if frame.id == request and frame.op == Op.END:
                 break
-        self._take(raw)
-
-    def _take(self, raw: bytes) -> None:
-        self._keep(parse_kmsg(raw))
+        self.take(raw)
 
     def _keep(self, records: Iterable[Record]) -> None:
         for record in records:

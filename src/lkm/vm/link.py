@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -31,10 +30,10 @@ class Reply:
     """What came back for one request.
 
     `status` is 0 or a positive errno; `data`, `stdout` and `stderr` are payloads in the order they came;
-    `log` is raw /dev/kmsg records, `console` what the serial console has when the guest could not answer
-    itself; `stacks` where its sessions are in the kernel, for one that hangs, or else where its processors
-    are. `how` is QEMU's word for how a guest went down, or what
-    became of a machine that is no more; `size` counts the bytes of all that came.
+    `log` is raw /dev/kmsg records, `earlier` those of before the request, where they were asked for, `console`
+    what the serial console has when the guest could not answer itself; `stacks` where its sessions are in the
+    kernel, for one that hangs, or else where its processors are. `how` is QEMU's word for how a guest went
+    down, or what became of a machine that is no more; `size` counts the bytes of all that came.
     """
 
     end: End = End.DONE
@@ -42,6 +41,7 @@ class Reply:
     value: bytes = b""
     data: list[bytes] = field(default_factory=list)
     log: bytes = b""
+    earlier: bytes = b""
     console: bytes = b""
     stacks: str = ""
     how: str = ""
@@ -130,24 +130,26 @@ class Link:
         """QEMU's process id, where this link owns it."""
         return self._process.pid if self._process else None
 
-    def request(self, op: Op, payload: bytes = b"", *, timeout: float, stage: str) -> Reply:
-        """Ask the agent; always comes back within `timeout` seconds plus some for last words.
-
-        Raises MachineError only when QEMU itself is gone and no module was loaded that can have done it;
-        StateError when another thread has closed the link.
-        """
-        deadline = time.monotonic() + timeout
-        request = self.begin(op, payload, deadline=deadline, stage=stage)
-        return self.finish(request, deadline=deadline, stage=stage)
-
     def begin(
-        self, op: Op, payload: bytes = b"", *, deadline: float, stage: str, request: int = 0
+        self,
+        op: Op,
+        payload: bytes = b"",
+        *,
+        deadline: float,
+        stage: str,
+        request: int = 0,
+        earlier: bool = False,
     ) -> int:
-        """Send a request (or more for one, by its id) without waiting; `finish` takes the answer."""
+        """Send a request (or more for one, by its id) without waiting; `finish` takes the answer.
+
+        `earlier` is as for `wire.pack`.
+        """
         self.has_loaded |= op is Op.LOAD
         try:
             self.let_run()
-            return self._session.send(op, payload, deadline=deadline, request=request)
+            return self._session.send(
+                op, payload, deadline=deadline, request=request, earlier=earlier
+            )
         except ChannelTimeout:
             return request
         except (_Stopped, _Killed) as end:
@@ -165,7 +167,11 @@ class Link:
         stage: str,
         on_frame: Callable[[Frame], None] | None = None,
     ) -> Reply:
-        """Collect the answer to a request; see `request`."""
+        """Collect the answer to a request; always comes back by `deadline` plus some seconds for last words.
+
+        Raises MachineError only when QEMU itself is gone and no module was loaded that can have done it;
+        StateError when another thread has closed the link.
+        """
         reply = Reply()
         try:
             if end := self._end:
@@ -301,7 +307,9 @@ def collect(reply: Reply, frame: Frame) -> None:
     reply.size += len(frame.payload)
     if reply.size > _ANSWER_MAX:
         raise Garbled(f"an answer of more than {_ANSWER_MAX >> 20} MiB")
-    if frame.op == Op.LOG:
+    if frame.op == Op.LOG and frame.status:
+        reply.earlier += frame.payload
+    elif frame.op == Op.LOG:
         reply.log += frame.payload
     elif frame.op == Op.DATA:
         reply.data.append(frame.payload)

@@ -38,7 +38,7 @@ from lkm.vm.answers import CALLBACKS, left_in, parameter_files, records_of
 from lkm.vm.channel import ChannelClosed, ChannelTimeout
 from lkm.vm.link import Link, Reply
 from lkm.vm.qemu import WINDOW_SIZE
-from lkm.vm.wire import MARK, Op
+from lkm.vm.wire import BEGINS_LOG, MARK, TELLS_LOG, Op
 
 if TYPE_CHECKING:
     from lkm.problems import Problem
@@ -76,6 +76,7 @@ class Machine(Closing):
         self._burying = threading.Lock()
         self._kernel_log: KernelLog | None = None
         self._reported = 0
+        self._has_told = False
         self.decode: Callable[[Sequence[Problem]], Sequence[Problem]] = tuple
         self.typed: Callable[..., str] = _typed
         self._window: mmap.mmap | None = None
@@ -107,6 +108,8 @@ class Machine(Closing):
     def link(self) -> Link:
         """The session, for a conversation that is not question and answer."""
         self.require_running()
+        if self._restored_from is not None:
+            self.ping()
         return self._link
 
     def close(self) -> None:
@@ -219,23 +222,8 @@ class Machine(Closing):
         self.ask(Op.CLOCK, struct.pack("<Q", time.time_ns()) + os.urandom(32), "clock")
 
     def ping(self) -> None:
-        """Come back when the agent has answered.
-
-        As a fresh machine's first request it shows whether the restore worked; then MachineError is raised
-        for whatever the guest did instead, since no module can be to blame.
-        """
-        origin = self._restored_from
-        if origin is None:
-            self.ask(Op.PING, b"", "ping")
-            return
-        try:
-            reply = self._request(Op.PING, b"", None, "restore")
-            if reply.end is not End.DONE:
-                tail = "\n".join(record.text for record in records_of(reply)[-12:])
-                raise MachineError(f"the guest {reply.end}", stage="restore", console_tail=tail)
-        except MachineError as error:
-            error.hint = f"rm -r {origin}; it is made anew then"
-            raise
+        """Come back when the agent has answered. Raises as `_first` does."""
+        self.ask(Op.PING, b"", "ping")
 
     @property
     def kernel_log(self) -> KernelLog:
@@ -243,8 +231,23 @@ class Machine(Closing):
         if self._kernel_log is None:
             from lkm.vm.kernel_log import KernelLog
 
-            self._kernel_log = KernelLog(self._link)
+            self._kernel_log = KernelLog(self._link, self._tell_log, is_behind=self._has_told)
         return self._kernel_log
+
+    def _tell_log(self) -> bool:
+        """Have the session tell what is new, for `kernel_log`; False where another thread is using it."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            reply = self._request(Op.KMSG, bytes(4), min(self.timeout, _LOG_LIMIT), "dmesg")
+            if reply.end is not End.DONE:
+                error = self._died(reply, "dmesg")
+                if self.has_loaded and isinstance(error, MachineError):
+                    raise ModuleFailure(error.summary) from error
+                raise error
+            return True
+        finally:
+            self._lock.release()
 
     @contextlib.contextmanager
     def window(self) -> Iterator[memoryview]:
@@ -277,7 +280,7 @@ class Machine(Closing):
         from lkm.vm.calls import FAILURES
 
         log = self.kernel_log
-        with contextlib.suppress(*FAILURES):
+        with contextlib.suppress(*FAILURES, LkmError):
             log.refresh()
         new = [each for each in find(log.records) if each.records[0] >= self._reported]
         self._reported = len(log.records)
@@ -330,11 +333,37 @@ class Machine(Closing):
     def _request(self, op: Op, payload: bytes, timeout: float | None, stage: str) -> Reply:
         with self._lock:
             self.require_running()
-            self._restored_from = None
-            reply = self._link.request(op, payload, timeout=timeout or self.timeout, stage=stage)
+            earlier = self._kernel_log is not None and op in BEGINS_LOG
+            deadline = time.monotonic() + (timeout or self.timeout)
+            send = self._link.begin if self._restored_from is None else self._first
+            request = send(op, payload, deadline=deadline, stage=stage, earlier=earlier)
+            reply = self._link.finish(request, deadline=deadline, stage=stage)
+            self._has_told |= op in TELLS_LOG
+            if self._kernel_log is not None:
+                self._kernel_log.take(reply.earlier + reply.log)
             if self._link.dead or reply.end is End.HUNG:
                 self._bury(reply.console or self._link.console())
             return reply
+
+    def _first(self, op: Op, payload: bytes, *, deadline: float, stage: str, earlier: bool) -> int:
+        """Send a fresh machine's first request behind a ping, whose answer shows whether the restore worked.
+
+        At once, for a guest that waits for its next request goes from timer to timer. Raises MachineError for
+        whatever it did instead of answering the ping, since no module can be to blame.
+        """
+        origin, self._restored_from = self._restored_from, None
+        try:
+            ping = self._link.begin(Op.PING, deadline=deadline, stage="restore")
+            request = self._link.begin(op, payload, deadline=deadline, stage=stage, earlier=earlier)
+            reply = self._link.finish(ping, deadline=deadline, stage="restore")
+            if reply.end is not End.DONE:
+                self._bury(reply.console or self._link.console())
+                tail = "\n".join(record.text for record in records_of(reply)[-12:])
+                raise MachineError(f"the guest {reply.end}", stage="restore", console_tail=tail)
+        except MachineError as error:
+            error.hint = f"rm -r {origin}; it is made anew then"
+            raise
+        return request
 
     def _bury(self, console: bytes) -> None:
         """Let it be dead, once its log has all that can be had: those who see it dead look there."""
@@ -378,3 +407,7 @@ class Machine(Closing):
 
 def _typed(verb: str, *words: str) -> str:
     return " ".join(("lkm", verb, *words))
+
+
+_LOG_LIMIT = 10.0
+"""Seconds that a guest has for saying what is new in its log."""

@@ -6,7 +6,19 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
-__all__ = ["CHUNK", "HEADER", "LOG_CHANNEL", "MARK", "PROTOCOL", "SESSIONS", "Frame", "Op", "pack"]
+__all__ = [
+    "BEGINS_LOG",
+    "CHUNK",
+    "HEADER",
+    "LOG_CHANNEL",
+    "MARK",
+    "PROTOCOL",
+    "SESSIONS",
+    "TELLS_LOG",
+    "Frame",
+    "Op",
+    "pack",
+]
 
 PROTOCOL = 2
 SESSIONS = 4
@@ -74,9 +86,18 @@ class Op(IntEnum):
     DIED = 97
 
 
+BEGINS_LOG = (Op.LOAD, Op.UNLOAD)
+"""What leaves out of its answer what the log had before it."""
+TELLS_LOG = (*BEGINS_LOG, Op.KMSG, Op.SETTLE)
+"""What has some of the log in its answer."""
+
+
 @dataclass(frozen=True)
 class Frame:
-    """One frame from the guest; `status` is 0 or a positive errno in `Op.END`."""
+    """One frame from the guest.
+
+    `status` is 0 or a positive errno in `Op.END`; in `Op.LOG` it is 1 for what was there before the request.
+    """
 
     op: int
     status: int
@@ -84,6 +105,6 @@ class Frame:
     payload: bytes
 
 
-def pack(op: Op, payload: bytes, request: int) -> bytes:
-    """A frame as bytes."""
-    return HEADER.pack(len(payload), op, 0, request) + payload
+def pack(op: Op, payload: bytes, request: int, *, earlier: bool = False) -> bytes:
+    """A frame as bytes. With `earlier` a load or an unload tells first what was in the log before it."""
+    return HEADER.pack(len(payload), op, earlier, request) + payload

@@ -68,7 +68,8 @@ enum op {
 struct frame {
 	uint32_t len; /* of what follows this header */
 	uint16_t op;
-	int16_t status; /* in OP_END: 0, or a positive errno */
+	/* OP_END: 0, or a positive errno. OP_LOG: 1 for what was before the request. A request: 1 to be told that. */
+	int16_t status;
 	uint32_t id; /* of the request */
 } __attribute__((packed));
 
@@ -94,7 +95,7 @@ void port_streams(int port, int on);
 int kmsg_open(void);
 void kmsg_flush(void);
 void kmsg_begin(int kmsg);
-int kmsg_drain(int kmsg, int port, uint32_t id);
+int kmsg_drain(int kmsg, int port, uint32_t id, int earlier);
 int kmsg_follow(struct session *s);
 
 /* exec.c */

@@ -376,7 +376,7 @@ int inventory_settle(struct session *s)
 		look_around(areas);
 	}
 	kmsg_flush();
-	if (kmsg_drain(s->kmsg, s->port, s->req.id))
+	if (kmsg_drain(s->kmsg, s->port, s->req.id, 0))
 		return -1;
 	s->watched = 1;
 	if (answered && session_send(s, OP_DATA, answer, answered))

@@ -53,8 +53,8 @@ void kmsg_begin(int kmsg)
 	have = n > 0 ? n : 0;
 }
 
-/* Everything that the log has beyond this position, as OP_LOG frames. */
-int kmsg_drain(int kmsg, int port, uint32_t id)
+/* Everything that the log has beyond this position, as OP_LOG frames, which say if it is from `earlier`. */
+int kmsg_drain(int kmsg, int port, uint32_t id, int earlier)
 {
 	size_t sent = 0;
 
@@ -66,7 +66,7 @@ int kmsg_drain(int kmsg, int port, uint32_t id)
 		if (n > 0)
 			have += n;
 		if (n <= 0 || sizeof(buf) - have < RECORD_MAX) {
-			if (have && port_send(port, OP_LOG, 0, id, buf, have))
+			if (have && port_send(port, OP_LOG, earlier, id, buf, have))
 				return -1;
 			sent += have;
 			have = 0;
@@ -87,7 +87,7 @@ int kmsg_follow(struct session *s)
 	unsigned char *payload;
 
 	for (;;) {
-		if (kmsg_drain(s->kmsg, s->port, s->req.id))
+		if (kmsg_drain(s->kmsg, s->port, s->req.id, 0))
 			return -1;
 		if (poll(p, 2, -1) < 0 && errno != EINTR)
 			return -1;

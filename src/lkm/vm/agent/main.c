@@ -172,7 +172,7 @@ static int send_log(int watch, const struct frame *req, const unsigned char *pay
 	if (i >= AGENT_SESSIONS)
 		return port_send(watch, OP_END, EINVAL, req->id, NULL, 0);
 	kmsg_flush();
-	if (kmsg_drain(sessions[i].kmsg, watch, req->id))
+	if (kmsg_drain(sessions[i].kmsg, watch, req->id, 0))
 		return -1;
 	return port_send(watch, OP_END, 0, req->id, NULL, 0);
 }

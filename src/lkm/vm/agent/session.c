@@ -55,9 +55,22 @@ static int end_with_log(struct session *s, long result, uint64_t started)
 	uint64_t spent = now_ns() - started;
 
 	kmsg_flush();
-	if (kmsg_drain(s->kmsg, s->port, s->req.id))
+	if (kmsg_drain(s->kmsg, s->port, s->req.id, 0))
 		return -1;
 	return session_end(s, status, &spent, sizeof(spent));
+}
+
+/* What comes next in the log is of this request. A host that keeps the whole log gets first what was before. */
+static int begin_log(struct session *s)
+{
+	if (s->watched)
+		return 0;
+	if (!s->req.status) {
+		kmsg_begin(s->kmsg);
+		return 0;
+	}
+	kmsg_flush();
+	return kmsg_drain(s->kmsg, s->port, s->req.id, 1);
 }
 
 /* Payload: u32 length of the arguments, arguments, object. */
@@ -74,8 +87,11 @@ static int serve_load(struct session *s)
 	if (arglen > s->req.len - sizeof(arglen))
 		return session_end(s, EPROTO, NULL, 0);
 	args = strndup((char *)s->payload + sizeof(arglen), arglen);
-	kmsg_begin(s->kmsg);
 	s->watched = 0;
+	if (begin_log(s)) {
+		free(args);
+		return -1;
+	}
 	started = now_ns();
 	result = syscall(SYS_init_module, s->payload + sizeof(arglen) + arglen,
 			 (unsigned long)(s->req.len - sizeof(arglen) - arglen), args);
@@ -89,8 +105,8 @@ static int serve_unload(struct session *s)
 	uint64_t started;
 	long result;
 
-	if (!s->watched)
-		kmsg_begin(s->kmsg);
+	if (begin_log(s))
+		return -1;
 	s->watched = 0;
 	started = now_ns();
 	result = syscall(SYS_delete_module, s->payload, O_NONBLOCK);
@@ -251,7 +267,7 @@ static int serve_kmsg(struct session *s)
 	if (mode == 2)
 		return kmsg_follow(s);
 	kmsg_flush();
-	if (kmsg_drain(s->kmsg, s->port, s->req.id))
+	if (kmsg_drain(s->kmsg, s->port, s->req.id, 0))
 		return -1;
 	return session_end(s, 0, NULL, 0);
 }
