@@ -51,16 +51,11 @@ class Bench:
         """One worker and two, from the source; then with all built; then unchanged."""
         self.part("cells", "2", "2", "no", *parts.fresh(self.directory)[:1])
         sets = [parts.fresh(self.directory) for _ in range(3)]
-        (_, one), (_, alone), (both, told) = (
-            self.part("cells", workers, cores, "no", *paths)
-            for (workers, cores), paths in zip((("1", "1"), ("1", "2"), ("2", "2")), sets)
-        )
-        self.put(
-            "efficiency_of_two_workers", one["wall"] / told["wall"] / 2, "of 1, a core each"
-        )
-        self.put(
-            "the_same_where_one_has_both_cores", alone["wall"] / told["wall"] / 2, "of 1"
-        )
+        _, one = self.part("cells", "1", "1", "no", *sets[0])
+        _, alone = self.part("cells", "1", "2", "no", *sets[1])
+        both, told = self.part("cells", "2", "2", "no", *sets[2])
+        self.put("efficiency_of_two_workers", one["wall"] / told["wall"] / 2, "of 1, a core each")
+        self.put("the_same_where_one_has_both_cores", alone["wall"] / told["wall"] / 2, "of 1")
         self.put(
             "what_two_busy_loops_reach", parts.limit(), "of 1, the most that this computer gives"
         )

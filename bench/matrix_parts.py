@@ -79,7 +79,8 @@ def boot(path: str, kernel: str) -> dict[str, Any]:
     """A first cell and a second one in a store that has the kernel, but no frozen machine of it."""
     shared, download = cache_dir(), _download(kernel)
     with stores.own("kernels", "roots", "agents", "accel.json") as made:
-        argv = [sys.executable, "-m", "bench.matrix_parts", "cells", kernel, "1", "2", "again", path]
+        words = ("cells", kernel, "1", "2", "again", path)
+        argv = [sys.executable, "-m", "bench.matrix_parts", *words]
         cpu.spent(argv)
         built = cpu.spent(argv)
         shutil.rmtree(made / "snapshots")
