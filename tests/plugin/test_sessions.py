@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,8 +105,9 @@ def test_it(vm):
 def test_no_qemu_outlives_a_pytest_that_is_ended(
     asleep: subprocess.Popen[str], number: signal.Signals
 ) -> None:
-    qemus = qemus_of(asleep.pid)
-    assert qemus
+    deadline = time.monotonic() + 30
+    while not (qemus := qemus_of(asleep.pid)):
+        assert time.monotonic() < deadline
     handles = [os.pidfd_open(pid) for pid in qemus]
     asleep.send_signal(number)
     asleep.communicate(timeout=60)

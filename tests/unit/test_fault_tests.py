@@ -182,7 +182,7 @@ def record(text: str, time: float) -> Record:
 
 
 def test_what_stubs_say_is_not_in_a_tests_log() -> None:
-    log = KernelLog(cast("Any", None))
+    log = KernelLog(cast("Any", None), lambda: False)
     log.aside_of = PREFIX
     log._keep([record("drv: hello", 1.0), record(f"{PREFIX}total 3", 2.0)])
     log.end(b"[    3.000000] drv: bye\n")

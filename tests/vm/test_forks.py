@@ -87,7 +87,9 @@ def test_a_server_that_dies_takes_its_machines_along_and_no_others() -> None:
     kernel = lkm.kernel()
     started(kernel)
     with kernel.machine() as vm:
-        os.kill(parent_of(forked(vm).pid), signal.SIGKILL)
+        process = forked(vm)
+        os.kill(parent_of(process.pid), signal.SIGKILL)
+        assert process.wait(30) == -signal.SIGKILL
         with pytest.raises(lkm.MachineError):
             vm.modules()
     with kernel.machine() as vm:

@@ -28,8 +28,8 @@ class KernelLog:
 
     After the guest's end it has what the console kept. `ask` has the session tell what is new, where nobody
     else is using it; else a conversation is asked, which costs a process of the guest. With `is_behind` the
-    session has told what this log has not, and the conversation has all of it. What begins with `aside_of`, where
-    that is set, is in `aside` and not in `records`.
+    session has told what this log has not, and the conversation has all of it. What begins with `aside_of`,
+    where that is set, is in `aside` and not in `records`.
     """
 
     def __init__(self, link: Link, ask: Callable[[], bool], *, is_behind: bool = False) -> None:
