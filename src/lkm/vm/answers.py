@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+import time
+from collections.abc import Iterator, Sequence
 
+from lkm.errors import MachineError
 from lkm.log import Record, merge, parse_console, parse_kmsg
 from lkm.machine import Left, ParameterFile
+from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout
 from lkm.vm.link import Reply, told
-from lkm.vm.wire import MARK
+from lkm.vm.wire import MARK, Op
 
-__all__ = ["CALLBACKS", "left_in", "parameter_files", "records_of"]
+__all__ = ["CALLBACKS", "as_they_come", "left_in", "parameter_files", "records_of"]
 
 CALLBACKS = {
     "param": "the read of the parameters",
@@ -43,3 +47,18 @@ def records_of(reply: Reply) -> list[Record]:
     if reply.console:
         records = merge(records, parse_console(reply.console))
     return [record for record in records if record.text != MARK]
+
+
+def as_they_come(session: Channel) -> Iterator[Record]:
+    """The records of a log that is followed, until the caller stops or the machine goes."""
+    try:
+        request = session.send(Op.KMSG, struct.pack("<I", 2), deadline=time.monotonic() + 10)
+        while True:
+            try:
+                frame = session.receive(time.monotonic() + 60)
+            except ChannelTimeout:
+                continue
+            if frame.id == request and frame.op == Op.LOG:
+                yield from (r for r in parse_kmsg(frame.payload) if r.text != MARK)
+    except ChannelClosed as error:
+        raise MachineError("the machine has gone", stage="dmesg", hint="lkm ps") from error

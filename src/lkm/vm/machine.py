@@ -34,11 +34,10 @@ from lkm.machine import (
     parse_modules,
     require_loaded,
 )
-from lkm.vm.answers import CALLBACKS, left_in, parameter_files, records_of
-from lkm.vm.channel import ChannelClosed, ChannelTimeout
+from lkm.vm.answers import CALLBACKS, as_they_come, left_in, parameter_files, records_of
 from lkm.vm.link import Link, Reply
 from lkm.vm.qemu import WINDOW_SIZE
-from lkm.vm.wire import BEGINS_LOG, MARK, TELLS_LOG, Op
+from lkm.vm.wire import BEGINS_LOG, TELLS_LOG, Op
 
 if TYPE_CHECKING:
     from lkm.problems import Problem
@@ -204,18 +203,7 @@ class Machine(Closing):
 
     def follow(self) -> Iterator[Record]:
         """The records as they come, until the caller stops or the machine goes."""
-        session = self.link.session
-        try:
-            request = session.send(Op.KMSG, struct.pack("<I", 2), deadline=time.monotonic() + 10)
-            while True:
-                try:
-                    frame = session.receive(time.monotonic() + 60)
-                except ChannelTimeout:
-                    continue
-                if frame.id == request and frame.op == Op.LOG:
-                    yield from (r for r in parse_kmsg(frame.payload) if r.text != MARK)
-        except ChannelClosed as error:
-            raise MachineError("the machine has gone", stage="dmesg", hint="lkm ps") from error
+        return as_they_come(self.link.session)
 
     def refresh(self) -> None:
         """Set the wall clock, and give the random pool what no other restored machine has."""
