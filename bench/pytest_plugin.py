@@ -89,8 +89,12 @@ def once(home: Path) -> dict[str, float]:
     few, ahead_off = f"test_loads_{FEW}.py", ("-p", "not_ahead")
     return {
         f"{FEW} empty tests, one core": on_one_core(home, f"test_empty_{FEW}.py"),
+        f"{COUNT} empty tests, one core": on_one_core(home, f"test_empty_{COUNT}.py"),
         f"{FEW} tests that load and unload, one core": on_one_core(home, few),
         "  the same, not restored ahead": on_one_core(home, few, *ahead_off),
+        f"{COUNT} tests that load and unload, one core": on_one_core(
+            home, f"test_loads_{COUNT}.py"
+        ),
         f"{FEW} tests that load and unload, two cores": seconds(home, few),
         "  the same, not restored ahead, two cores": seconds(home, few, *ahead_off),
         f"{COUNT} empty tests, -n 2: what the start costs": seconds(
@@ -112,9 +116,12 @@ def measured(runs: int) -> dict[str, float]:
         seconds(home, f"test_loads_{FEW}.py", "-k", "[0]")
         rounds = [once(home) for _ in range(runs)]
     rows = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
-    empty, loads, not_ahead, free, free_not_ahead, *_ = rows.values()
+    empty, empties, loads, not_ahead, many, free, free_not_ahead, *_ = rows.values()
+    more = COUNT - FEW
+    each = (many - loads) / more
     return rows | {
-        "a load and unload over an empty test, one core": (loads - empty) / FEW,
+        "a load and unload over an empty test, one core": each - (empties - empty) / more,
+        "  what a run with such tests costs besides, once": loads - empty - each * FEW,
         "  what restoring ahead saves a test on one core": (not_ahead - loads) / FEW,
         "  what restoring ahead saves a test on two cores": (free_not_ahead - free) / FEW,
     }
