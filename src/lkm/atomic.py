@@ -30,6 +30,7 @@ __all__ = [
     "disk_bytes",
     "disk_errors",
     "exclusive",
+    "exclusive_if_free",
     "freed_bytes",
     "making",
     "no_space",
@@ -97,6 +98,23 @@ def exclusive(
             _wait_for(lock, what, wait)
     try:
         yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def exclusive_if_free(dest: Path) -> Iterator[bool]:
+    """Holds the lock of `dest` as `exclusive` does; False where somebody else has it."""
+    import filelock
+
+    lock = filelock.FileLock(_lock_of(dest), timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        yield False
+        return
+    try:
+        yield True
     finally:
         lock.release()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -77,9 +79,16 @@ def _make(
 ) -> Kernel:
     home = record.kernels_dir() / offer.release
     what = f"the kernel {offer.release}"
-    with downloads.area(home) as archives, atomic.making(home, what) as partial:
-        missing = shrink.link_shared(partial, packages)
-        _unpack(partial, offer, world, missing, archives, progress)
+    with (
+        contextlib.ExitStack() as until_done,
+        downloads.area(home) as archives,
+        atomic.making(home, what) as partial,
+    ):
+        get = functools.partial(
+            _unpack, partial, offer, world, archives=archives, progress=progress
+        )
+        for needed in _in_turn(partial, packages, until_done, progress):
+            get(needed)
         progress.step(f"indexing the modules of {offer.release}")
         depmod(partial, offer.release, tools)
         shrink.compress_modules(partial / "lib/modules" / offer.release, progress)
@@ -90,11 +99,43 @@ def _make(
     return made.kernel(home, tools)
 
 
+def _in_turn(
+    partial: Path,
+    packages: Sequence[apt.Package],
+    until_done: contextlib.ExitStack,
+    progress: Progress,
+) -> Iterator[tuple[apt.Package, ...]]:
+    """What to fetch of a kernel's packages, and what then; the rest is another kernel's, too, and linked.
+
+    Of the flavours of one version that are fetched at once the first fetches what they have in common. The
+    others fetch their own meanwhile, and wait for the rest until that one is where they can link to it.
+    """
+    missing = shrink.link_shared(partial, packages)
+    common = tuple(p for p in missing if packaging.shared_directory(p.name))
+    if not common:
+        yield missing
+        return
+    alone = tuple(package for package in missing if package not in common)
+    of_all = record.kernels_dir() / f"common_{common[0].version}"
+    if until_done.enter_context(atomic.exclusive_if_free(of_all)):
+        yield *alone, *shrink.link_shared(partial, common)
+        return
+    yield alone
+    what = f"what flavours of {common[0].version} have in common"
+    progress.step(f"waiting for {what}")
+    with contextlib.ExitStack() as ours:
+        ours.enter_context(atomic.exclusive(of_all, what))
+        if rest := shrink.link_shared(partial, common):
+            until_done.enter_context(ours.pop_all())
+            yield rest
+
+
 def _unpack(
     partial: Path,
     offer: Offer,
     world: apt.World,
     packages: tuple[apt.Package, ...],
+    *,
     archives: Path,
     progress: Progress,
 ) -> None:

@@ -26,14 +26,13 @@ def fetch(
     names: Sequence[str | None],
     *,
     newest: bool = True,
-    progress: Progress = SILENT,
     board: Board = lambda _: SILENT,
 ) -> list[_Got]:
     """The kernels of these names, in their order, or the error of each that cannot be had.
 
     Each is what `store.fetch_newest` gives; without `newest` what `store.get` does, which takes what is on this
-    disk. `progress` hears of the questions before, `board` is asked for a kernel's own when its turn comes. An
-    interrupt ends all of it, and what was downloaded is there for the next time.
+    disk. `board` is asked for a kernel's progress when its turn comes. An interrupt ends all of it, and what
+    was downloaded is there for the next time.
     """
     get = store.fetch_newest if newest else store.get
     each = list(dict.fromkeys(names))
@@ -41,12 +40,11 @@ def fetch(
         each = [name for name in each if not _is_here(name)]
     found: dict[str | None, _Got] = {}
 
-    def fetch_group(group: Sequence[str | None]) -> None:
-        for name in group:
-            found[name] = _tried(partial(get, name, progress=board(name or "the default kernel")))
+    def fetch_one(name: str | None) -> None:
+        found[name] = _tried(partial(get, name, progress=board(name or "the default kernel")))
 
     with pool.working(WORKERS) as threads:
-        jobs = [threads.submit(partial(fetch_group, group)) for group in _groups(each, progress)]
+        jobs = [threads.submit(partial(fetch_one, name)) for name in each]
         threads.results(jobs)
     return [found[name] if name in found else store.get(name, fetch=False) for name in names]
 
@@ -66,23 +64,3 @@ def _is_here(name: str | None) -> bool:
     if _wanted(name).provider not in ("debian", "debug"):
         return False
     return not isinstance(_tried(partial(store.get, name, fetch=False)), LkmError)
-
-
-def _groups(names: Sequence[str | None], progress: Progress) -> list[list[str | None]]:
-    """Flavours of one version go together: the second takes what the first has unpacked."""
-    groups: dict[object, list[str | None]] = {}
-    for name in names:
-        groups.setdefault(_version(name, progress) or name, []).append(name)
-    return list(groups.values())
-
-
-def _version(name: str | None, progress: Progress) -> object:
-    """What is equal for flavours of one version; None where it is not known: the fetch will say why."""
-    wanted = _wanted(name)
-    if wanted.provider != "debian":
-        return None
-    try:
-        offer = catalog.find_offer(wanted, progress=progress)
-    except LkmError:
-        return None
-    return (offer.suite, offer.version) if offer else None
