@@ -29,7 +29,7 @@ from lkm.kernels import catalog, store
 from lkm.kernels.catalog import FLAVOURS, series_of
 from lkm.kernels.kernel import Kernel
 from lkm.kernels.suites import SUITES
-from lkm.run import run
+from lkm.run import Rig, run
 from lkm.verdict import Verdict
 from lkm.vm.fresh import Fresh
 
@@ -103,9 +103,8 @@ def tried(release: str, suite: str, flavour: str) -> Row:
 def failure(sample: Sample, kernel: Kernel) -> str:
     """Why a sample did not do what it has to; empty where it did."""
     with Fresh(kernel) as fresh:
-        done = run(
-            EXAMPLES / sample.name, kernel, lambda _: fresh.machine(), params=sample.params or None
-        )
+        rig = Rig(lambda _: fresh.machine(), another=fresh.machine)
+        done = run(EXAMPLES / sample.name, kernel, rig, params=sample.params or None)
     (module,) = done.modules
     if module.verdict is not Verdict.OK:
         return f"{module.verdict}: {module.reason}"

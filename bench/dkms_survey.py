@@ -31,7 +31,7 @@ from lkm.kbuild import workdir
 from lkm.kernels import apt, dkms, store
 from lkm.kernels.catalog import series_of
 from lkm.kernels.kernel import Kernel
-from lkm.run import Run, run
+from lkm.run import Rig, Run, run
 from lkm.verdict import Verdict
 from lkm.vm.fresh import Fresh
 
@@ -96,7 +96,7 @@ def load(path: Path) -> Cell | None:
 def judge(package: str, directory: Path, kernel: Kernel) -> Cell:
     """One cell. Raises what is no verdict."""
     with Fresh(kernel) as fresh:
-        outcome = run(directory, kernel, lambda module: fresh.machine())
+        outcome = run(directory, kernel, Rig(lambda module: fresh.machine()))
     workdir.remove_tree(workdir.work_dir(sources.find(directory), kernel).path)
     version = directory.name
     first = outcome.modules[0]

@@ -24,7 +24,7 @@ from lkm.interpose.track import Tracking
 from lkm.interpose.tracker import Tracker, tracker_for
 from lkm.kernels import store
 from lkm.kernels.kernel import Kernel
-from lkm.run import Limits, run
+from lkm.run import Limits, Rig, run
 from lkm.verdict import ModuleRun, Verdict
 from lkm.vm import accel, snapshot
 from lkm.vm.fresh import Fresh
@@ -55,9 +55,10 @@ def _tried(path: Path, kernel: Kernel, tracker: Tracker | None) -> ModuleRun | s
         with Fresh(kernel, rootfs=tracker.rootfs if tracker else None) as fresh:
             if tracker:
                 tracking = Tracking(tracker, lambda module: fresh.machine())
-                outcome = run(path, kernel, tracking.machine, limits=limits, judged=tracking.judged)
+                rig = Rig(tracking.machine, limits, judged=tracking.judged, another=fresh.machine)
             else:
-                outcome = run(path, kernel, lambda module: fresh.machine(), limits=limits)
+                rig = Rig(lambda module: fresh.machine(), limits, another=fresh.machine)
+            outcome = run(path, kernel, rig)
     except HostError as error:
         return f"{path.name}: {error.summary}"
     (module,) = outcome.modules

@@ -24,6 +24,7 @@ __all__ = [
     "SETTLE",
     "TAINTED",
     "Area",
+    "Guest",
     "Left",
     "LoadedModule",
     "Machine",
@@ -265,6 +266,19 @@ class Machine(Protocol):
 
     def list_dir(self, path: str) -> list[tuple[str, str]]:
         """(type as in `ls -l`, name) of a directory's entries, sorted by name."""
+        ...
+
+
+class Guest(Machine, Protocol):
+    """A machine of which nothing is missed when it goes."""
+
+    def in_and_out(
+        self, name: str, image: bytes, arguments: str = "", *, timeout: float | None = None
+    ) -> tuple[Outcome, Outcome | None]:
+        """A load and an unload with no time between; None for an unload that it did not come to.
+
+        The log of both is that of the last. `timeout` is for each of them.
+        """
         ...
 
 

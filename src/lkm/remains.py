@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from lkm.machine import Area, Left
 from lkm.problems import Problem, ProblemKind, stack
 
-__all__ = ["areas", "made_by_modules", "problems"]
+__all__ = ["areas", "fires_later", "made_by_modules", "problems"]
 
 
 class _Names:
@@ -80,6 +80,21 @@ _AREAS = (
         Area.NET,
     ),
 )
+
+
+# What has a function of a module called by itself later, by the names of 5.10 to 7.3. Not async_schedule*: an
+# unload waits for it (delete_module(), kernel/module/main.c); not kfree_rcu: it calls nothing of the module.
+_LATER = _Names("""
+    add_timer* mod_timer* timer_reduce hrtimer_start* hrtimer_sleeper_start* alarm_start* alarm_restart
+    queue_work* queue_delayed_work* queue_rcu_work mod_delayed_work* execute_in_process_context
+    __tasklet_schedule __tasklet_hi_schedule irq_work_queue* call_rcu* call_srcu
+    kthread_create* kthread_queue_* kthread_mod_delayed_work
+""")
+
+
+def fires_later(imports: Iterable[str]) -> bool:
+    """Whether a module that imports these symbols can start what runs by itself later."""
+    return any(name in _LATER for name in imports)
 
 
 def areas(imports: Iterable[str]) -> Area:

@@ -14,9 +14,10 @@ from lkm import kbuild, remains
 from lkm.end import End
 from lkm.errors import BuildError, ExcludedError, UsageError
 from lkm.kernels.kernel import Kernel
-from lkm.machine import DEFAULT_TIMEOUT, Area, Machine, NeedRefusedError, Outcome
+from lkm.machine import Area, Machine, NeedRefusedError, Outcome
 from lkm.problems import Problem, ProblemKind, find
 from lkm.progress import SILENT, Progress
+from lkm.rig import Limits, Rig, Where
 from lkm.source import DKMS_CONF
 from lkm.targets import Target, Targets, assign, needed, needs_of, targets_of
 from lkm.verbs import held
@@ -25,28 +26,12 @@ from lkm.verdict import ModuleRun, Stages, Timings, Verdict, judge
 if TYPE_CHECKING:
     from lkm import ktap
     from lkm.decoding import Decoder
-    from lkm.preflight import Preflight, Refusal
+    from lkm.preflight import Refusal
     from lkm.twin import Addresses
 
-__all__ = ["FATAL", "Limits", "Run", "Where", "run", "try_modules", "twins"]
+__all__ = ["FATAL", "Limits", "Rig", "Run", "Where", "run", "try_modules", "twins"]
 
 SCHEMA = 1
-
-MachineMaker = Callable[[str], Machine]
-Where = Callable[["Target", "Targets"], "Addresses"]
-"""Where a module that was tried, and those it needs of its own path, lay in the kernel's memory."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long each load and each unload may take, and how long the kernel is watched after it.
-
-    `timeout` is in seconds of the wall clock, `settle` of the guest's: None is the machine's own, with 0
-    nothing is watched, and nothing compared.
-    """
-
-    timeout: float = DEFAULT_TIMEOUT
-    settle: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,14 +65,10 @@ class Run:
 def run(
     path: str | Path,
     kernel: Kernel,
-    machine: MachineMaker,
+    rig: Rig,
     *,
     params: Mapping[str, str | None] | None = None,
     module: str | None = None,
-    limits: Limits = Limits(),
-    preflight: Preflight | None = None,
-    where: Where | None = None,
-    judged: Callable[[ModuleRun], ModuleRun] = lambda run: run,
     progress: Progress = SILENT,
 ) -> Run:
     """Build `path` (a directory, a .c or a .ko), and load and unload each of its modules in a fresh machine.
@@ -104,42 +85,51 @@ def run(
     except ExcludedError as error:
         name = module or _source_name(path)
         return Run(kernel, (ModuleRun(name, Verdict.EXCLUDED, error.reason),))
-    modules = try_modules(
-        targets, kernel, machine, params=params, module=module, limits=limits, preflight=preflight,
-        where=where, judged=judged,
-    )  # fmt: skip
+    modules = try_modules(targets, kernel, rig, params=params, module=module)
     return Run(kernel, modules, targets.build)
 
 
 def try_modules(
     targets: Targets,
     kernel: Kernel,
-    machine: MachineMaker,
+    rig: Rig,
     *,
     params: Mapping[str, str | None] | None = None,
     module: str | None = None,
-    limits: Limits = Limits(),
-    preflight: Preflight | None = None,
-    where: Where | None = None,
-    judged: Callable[[ModuleRun], ModuleRun] = lambda run: run,
 ) -> tuple[ModuleRun, ...]:
     """Load and unload each of the named `targets`, or the one that `module` names, in a fresh machine.
 
-    `machine` makes the machine for a module of that name. `params` go to the modules that have them.
-    `preflight` is asked before anything is loaded, on a machine that is no guest. `where` says where a module
-    was that is gone, as `twins` does; it is asked when a problem needs it. `judged` says more of each
-    ModuleRun, before its problems are traced to lines.
+    `params` go to the modules that have them.
     """
     chosen = _chosen(targets.named, module)
     arguments = assign(chosen, params or {})
     decode = _decoder(targets, kernel)
     runs = []
     for target in chosen:
-        tried = _try(target, targets, arguments[target.name], kernel, machine, limits, preflight)
-        tried = judged(tried)
+        tried, where = _judged(target, targets, arguments[target.name], kernel, rig)
         known = partial(where, target, targets) if where else None
         runs.append(replace(tried, problems=decode(tried.problems, known)))
     return tuple(runs)
+
+
+def _judged(
+    target: Target, targets: Targets, arguments: str, kernel: Kernel, rig: Rig
+) -> tuple[ModuleRun, Where | None]:
+    """The run to show, and who knows where the module was in it."""
+    tried = rig.judged(_try(target, targets, arguments, kernel, rig))
+    if (
+        rig.another is None
+        or tried.verdict is not Verdict.OK
+        or rig.limits.settle == 0
+        or not remains.fires_later(target.object.imports)
+    ):
+        return tried, rig.where
+    from lkm.at_once import found_at_once
+
+    needs = needs_of(target, targets.all, kernel)
+    with rig.another() as machine:
+        found = found_at_once(tried, target, needs, machine, arguments, rig.limits)
+    return (found, twins(rig.another, kernel)) if found else (tried, rig.where)
 
 
 def _decoder(
@@ -206,13 +196,12 @@ def _try(
     targets: Targets,
     arguments: str,
     kernel: Kernel,
-    make: MachineMaker,
-    limits: Limits,
-    preflight: Preflight | None,
+    rig: Rig,
 ) -> ModuleRun:
+    preflight, limits = rig.preflight, rig.limits
     started = time.monotonic()
     build_seconds = targets.build.seconds if targets.build else None
-    with make(target.name) as machine:
+    with rig.machine(target.name) as machine:
         machine.ping()
         timings = Timings(build_seconds, time.monotonic() - started)
         loaded = {module.name for module in machine.modules()} if preflight else set()

@@ -71,7 +71,8 @@ class ModuleRun:
     `reason` is one line, None where the verdict is `ok`. `errno` is the name of what the refused system
     call gave. `params` are the values in sysfs after init, where root can read them. `log` is what the
     kernel said in the module's life. `lost` counts records that the log's ring could not hold. `taint` is
-    None on a guest. `kunit` are the KUnit suites that ran.
+    None on a guest. `kunit` are the KUnit suites that ran. `at_once` says that the log and the problems are
+    of a second machine, on which the module was unloaded at once after its load, since nothing else went wrong.
     """
 
     name: str
@@ -86,6 +87,7 @@ class ModuleRun:
     hint: str | None = None
     taint: Taint | None = None
     kunit: tuple[ktap.Result, ...] = ()
+    at_once: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The module's part of `lkm run --json`."""
@@ -102,6 +104,7 @@ class ModuleRun:
             "log_lost": self.lost,
             "problems": [to_dict(problem) for problem in self.problems],
             "kunit": _suites(self.kunit),
+            "at_once": self.at_once,
             "taint": asdict(self.taint) if self.taint else None,
             "timings": self.timings.to_dict(),
         }

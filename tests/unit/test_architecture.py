@@ -32,8 +32,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "check": ("loadcheck",),
     "signing": ("signing",),
     "run": (
-        "decoding", "garbage", "openfiles", "prediction", "preflight", "remains", "run", "sourcefiles",
-        "targets", "twin", "unfreed", "verbs", "verdict",
+        "at_once", "decoding", "garbage", "openfiles", "prediction", "preflight", "remains", "rig", "run",
+        "sourcefiles", "targets", "twin", "unfreed", "verbs", "verdict",
     ),
     "matrix": ("matrix",),
     "interpose": ("interpose", "faults"),

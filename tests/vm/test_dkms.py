@@ -15,7 +15,7 @@ from lkm.kbuild.dkms import reading
 from lkm.kbuild.dkms.conf import Conf
 from lkm.kbuild.limits import Limits
 from lkm.kernels import Kernel, store
-from lkm.run import run
+from lkm.run import Rig, run
 from lkm.verdict import Verdict
 
 pytestmark = pytest.mark.vm
@@ -196,7 +196,7 @@ def test_a_kernel_that_is_not_wanted_is_excluded_and_not_red(
     assert reason in capsys.readouterr().out
     assert cli.main(["build", "--json", str(directory)]) == 0
     assert json.loads(capsys.readouterr().out)["excluded"] == reason
-    outcome = run(directory, kernel, lambda name: pytest.fail(f"a machine for {name}"))
+    outcome = run(directory, kernel, Rig(lambda name: pytest.fail(f"a machine for {name}")))
     (module,) = outcome.modules
     assert (module.name, module.verdict, module.reason) == ("pack", Verdict.EXCLUDED, reason)
     assert outcome.ok

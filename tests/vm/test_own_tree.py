@@ -13,7 +13,7 @@ import pytest
 
 from lkm.kernels import host, store, toolchain, tree
 from lkm.kernels.kernel import Kernel
-from lkm.run import Run, run
+from lkm.run import Rig, Run, run
 from lkm.vm.fresh import Fresh
 
 pytestmark = pytest.mark.vm
@@ -80,7 +80,7 @@ def examples(tmp_path: Path) -> Path:
 
 def run_fresh(source: Path, kernel: Kernel) -> Run:
     with Fresh(kernel) as fresh:
-        return run(source, kernel, lambda _: fresh.machine())
+        return run(source, kernel, Rig(lambda _: fresh.machine()))
 
 
 def verdicts(outcome: Run) -> dict[str, str]:

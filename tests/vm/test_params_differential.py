@@ -106,4 +106,4 @@ def test_the_library_refuses_a_value_before_a_machine_is_made() -> None:
         pytest.fail("a machine was made")
 
     with pytest.raises(UsageError, match="p_byte does not take '256'"):
-        run.run(Path(PARAMS), store.get(), machine, params={"p_byte": "256"})
+        run.run(Path(PARAMS), store.get(), run.Rig(machine), params={"p_byte": "256"})

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.vm.test_verdicts import MODULES, verdict
+from tests.vm.test_verdicts import MODULES, texts, verdict
 
 pytestmark = pytest.mark.vm
 
@@ -47,6 +47,47 @@ def test_nothing_is_watched_with_settle_0(lkm: Any) -> None:
 def test_more_settle_time_sees_what_comes_later(lkm: Any) -> None:
     module = verdict(lkm, MODULES / "late.c", "what=timer", "ms=600000", "--settle", "900")
     assert module["verdict"] == "panic"
+
+
+@pytest.mark.parametrize(
+    ("what", "ms", "kind", "function"),
+    [
+        # Within 64 ticks a timer has a slot of the wheel for itself: nobody else's is queued behind it.
+        ("timer", 200, "panic", "__run_timers"),
+        ("work", 200, "panic", "__run_timers"),
+        ("heap_timer", 1000, "panic", "once_timer"),
+        ("hrtimer", 1000, "panic", "once_hrtimer"),
+        ("kthread", 1000, "problem", "once_kthread"),
+    ],
+)
+def test_what_fires_once_and_is_forgotten_is_caught_by_an_unload_at_once(
+    lkm: Any, what: str, ms: int, kind: str, function: str
+) -> None:
+    module = verdict(lkm, MODULES / "once.c", f"what={what}", f"ms={ms}", "forgets=1")
+    assert (module["verdict"], module["at_once"]) == (kind, True)
+    assert module["reason"].startswith("unloaded at once after its load: BUG: unable to handle")
+    oops = module["problems"][0]
+    assert (oops["kind"], oops["function"]) == ("oops", function)
+    assert oops["source"]["file"].endswith("once.c")
+    assert [text for text in texts(module) if text.startswith("once: ")][-1] == "once: starting"
+    assert (module["timings"]["load"], module["params"]) == (None, {})
+
+
+@pytest.mark.parametrize("what", ["timer", "hrtimer", "work", "kthread"])
+def test_what_exit_takes_back_is_no_problem_however_early_that_is(lkm: Any, what: str) -> None:
+    module = verdict(lkm, MODULES / "once.c", f"what={what}", code=0)
+    assert (module["verdict"], module["problems"], module["at_once"]) == ("ok", [], False)
+
+
+def test_nothing_is_unloaded_at_once_with_settle_0(lkm: Any) -> None:
+    words = ("what=timer", "forgets=1", "--settle", "0")
+    assert verdict(lkm, MODULES / "once.c", *words, code=0)["verdict"] == "ok"
+
+
+def test_a_tracked_module_is_unloaded_at_once_without_its_stubs(lkm: Any) -> None:
+    module = verdict(lkm, MODULES / "once.c", "what=timer", "ms=200", "forgets=1", "--track")
+    assert (module["verdict"], module["at_once"]) == ("panic", True)
+    assert module["problems"][0]["source"]["file"].endswith("once.c")
 
 
 @pytest.mark.parametrize("settle", ["-1", "nan", "1e9"])

@@ -20,13 +20,11 @@ from lkm.errors import BuildError, ModuleFailure, UsageError
 if TYPE_CHECKING:
     from lkm.interpose.tracker import Tracker
     from lkm.kernels.kernel import Kernel
-    from lkm.machine import Machine
-    from lkm.preflight import Preflight
+    from lkm.machine import Guest, Machine
     from lkm.progress import Progress
-    from lkm.run import Run, Where
+    from lkm.run import Limits, Rig, Run
     from lkm.targets import Target, Targets
     from lkm.twin import Addresses
-    from lkm.verdict import ModuleRun
 
 _TIMEOUT = 30.0
 _SETTLE_LIMIT = 86400.0
@@ -90,10 +88,8 @@ def _on_guests(arguments: argparse.Namespace) -> int:
         tracker = _tracker(kernel, progress) if arguments.track else None
         make, twin = _makers(arguments, kernel, progress, kept, stack, tracker)
         # QEMU is on its way: what follows imports the rest of lkm meanwhile.
-        if tracker:
-            outcome = _tracked(arguments, kernel, tracker, make, progress, twin)
-        else:
-            outcome = _run(arguments, kernel, make, progress, where=_where(kernel, twin))
+        rig = _rig(arguments, kernel, tracker, make, twin)
+        outcome = _run(arguments, kernel, rig, progress)
     return _show(arguments, outcome, kept)
 
 
@@ -103,30 +99,36 @@ def _tracker(kernel: Kernel, progress: Progress) -> Tracker:
     return tracker_for(kernel, progress=progress)
 
 
-def _tracked(
+def _rig(
     arguments: argparse.Namespace,
     kernel: Kernel,
-    tracker: Tracker,
+    tracker: Tracker | None,
     make: Callable[[str], Machine],
-    progress: Progress,
-    twin: Callable[[], Machine],
-) -> Run:
+    twin: Callable[[], Guest],
+) -> Rig:
+    """On guests; a module that was tracked is unloaded at once as it is, without stubs."""
+    from lkm.run import Rig, twins
+
+    limits = _limits(arguments)
+    if tracker is None:
+        return Rig(make, limits, where=twins(twin, kernel), another=twin)
     from lkm.interpose.track import Tracking
 
     tracking = Tracking(tracker, make, has_tracker=not arguments.keep)
-    return _run(
-        arguments,
-        kernel,
-        tracking.machine,
-        progress,
-        where=_where(kernel, tracking.twin(twin)),
-        judged=tracking.judged,
-    )
+    where = twins(tracking.twin(twin), kernel)
+    return Rig(tracking.machine, limits, where=where, judged=tracking.judged, another=twin)
+
+
+def _limits(arguments: argparse.Namespace) -> Limits:
+    from lkm.run import Limits
+
+    return Limits(arguments.timeout, arguments.settle)
 
 
 def _on_host(arguments: argparse.Namespace) -> int:
     from lkm.cli.on_host import kernel_for, preflight_for, visiting
     from lkm.host import HostMachine
+    from lkm.run import Rig
 
     with visiting(arguments, "run", leaves_nothing=True):
         with working(quiet=arguments.json) as progress:
@@ -141,40 +143,19 @@ def _on_host(arguments: argparse.Namespace) -> int:
             def where(target: Target, targets: Targets) -> Addresses:
                 return machines[-1].sections
 
-            outcome = _run(arguments, kernel, make, progress, preflight, where)
+            rig = Rig(make, _limits(arguments), preflight, where)
+            outcome = _run(arguments, kernel, rig, progress)
         return _show(arguments, outcome)
 
 
-def _run(
-    arguments: argparse.Namespace,
-    kernel: Kernel,
-    make: Callable[[str], Machine],
-    progress: Progress,
-    preflight: Preflight | None = None,
-    where: Where | None = None,
-    judged: Callable[[ModuleRun], ModuleRun] = lambda run: run,
-) -> Run:
+def _run(arguments: argparse.Namespace, kernel: Kernel, rig: Rig, progress: Progress) -> Run:
     from lkm.params import parse_assignments
-    from lkm.run import Limits, run
+    from lkm.run import run
 
+    params = parse_assignments(arguments.params)
     return run(
-        arguments.source,
-        kernel,
-        make,
-        params=parse_assignments(arguments.params),
-        module=arguments.module,
-        limits=Limits(arguments.timeout, arguments.settle),
-        preflight=preflight,
-        where=where,
-        judged=judged,
-        progress=progress,
+        arguments.source, kernel, rig, params=params, module=arguments.module, progress=progress
     )
-
-
-def _where(kernel: Kernel, twin: Callable[[], Machine]) -> Where:
-    from lkm.run import twins
-
-    return twins(twin, kernel)
 
 
 def _show(arguments: argparse.Namespace, outcome: Run, kept: Sequence[str] = ()) -> int:
@@ -199,8 +180,8 @@ def _makers(
     kept: list[str],
     stack: contextlib.ExitStack,
     tracker: Tracker | None,
-) -> tuple[Callable[[str], Machine], Callable[[], Machine]]:
-    """What makes a module's machine, and what makes another like it."""
+) -> tuple[Callable[[str], Machine], Callable[[], Guest]]:
+    """What makes a module's machine, and what makes another like it that is thrown away."""
     from lkm.vm.fresh import Fresh
 
     if not arguments.keep:
@@ -218,7 +199,7 @@ def _makers(
         kept.append(machine.name)
         return attach(machine)
 
-    def twin() -> Machine:
+    def twin() -> Guest:
         again = Fresh(kernel, clock=Clock.REAL, progress=progress)
         return stack.enter_context(again).machine()
 

@@ -32,7 +32,7 @@ from lkm.ko import read_image
 from lkm.machine import Machine
 from lkm.problems import users_place
 from lkm.progress import SILENT, Progress
-from lkm.run import Limits, try_modules, twins
+from lkm.run import Limits, Rig, try_modules, twins
 from lkm.sourcefiles import SourceFiles
 from lkm.symbolize import DebugInfo, Location
 from lkm.targets import Target, Targets, targets_of
@@ -273,12 +273,15 @@ class Campaign:
             )
             return watched[-1].as_machine
 
-        (done,) = try_modules(
-            subject.targets, subject.kernel, make,
-            params=subject.params, module=subject.target.name, limits=Limits(subject.timeout),
+        rig = Rig(
+            make,
+            Limits(subject.timeout),
             where=None if self._make else twins(make, subject.kernel),
             judged=lambda run: watched_run(run, watched[0].report),
-        )  # fmt: skip
+        )
+        (done,) = try_modules(
+            subject.targets, subject.kernel, rig, params=subject.params, module=subject.target.name
+        )
         return done, watched[0].report
 
     def _pool(self) -> Fresh:

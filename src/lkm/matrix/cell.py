@@ -21,7 +21,7 @@ from lkm.verdict import Verdict
 
 if TYPE_CHECKING:
     from lkm.kernels.kernel import Kernel
-    from lkm.machine import Machine
+    from lkm.machine import Guest
     from lkm.run import Run
 
 __all__ = ["Cell", "run_cell"]
@@ -104,22 +104,17 @@ def _another_lkm(cell: Cell) -> HostError:
 
 
 def _loaded(path: Path, kernel: Kernel, params: Mapping[str, str | None], timeout: float) -> Run:
-    from lkm.run import Limits, run, twins
+    from lkm.run import Limits, Rig, run, twins
     from lkm.vm.fresh import Fresh
 
     with ExitStack() as stack:
         # Not ahead of the build, as `lkm run` does it: here every core has something to do.
-        def machine(_module: str = "") -> Machine:
+        def machine(_module: str = "") -> Guest:
             return stack.enter_context(Fresh(kernel)).machine()
 
-        return run(
-            path,
-            kernel,
-            machine,
-            params=params,
-            limits=Limits(timeout),
-            where=twins(machine, kernel),
-        )
+        where = twins(machine, kernel)
+        rig = Rig(machine, Limits(timeout), where=where, another=machine)
+        return run(path, kernel, rig, params=params)
 
 
 def _told(blank: CellResult, outcome: Run, path: Path, kernel: Kernel) -> CellResult:

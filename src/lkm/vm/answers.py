@@ -6,14 +6,15 @@ import struct
 import time
 from collections.abc import Iterator, Sequence
 
+from lkm.end import End
 from lkm.errors import MachineError
 from lkm.log import Record, merge, parse_console, parse_kmsg
-from lkm.machine import Left, ParameterFile
+from lkm.machine import Left, Outcome, ParameterFile
 from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout
 from lkm.vm.link import Reply, told
 from lkm.vm.wire import MARK, Op
 
-__all__ = ["CALLBACKS", "as_they_come", "left_in", "parameter_files", "records_of"]
+__all__ = ["CALLBACKS", "as_they_come", "left_in", "pair_in", "parameter_files", "records_of"]
 
 CALLBACKS = {
     "param": "the read of the parameters",
@@ -39,6 +40,14 @@ def left_in(data: bytes) -> tuple[Left, ...]:
     """Of the answer to `Op.SETTLE`."""
     entries = (entry.split("\t", 2) for entry in data.decode(errors="replace").split("\0"))
     return tuple(Left(*entry) for entry in entries if len(entry) > 1)
+
+
+def pair_in(frames: Sequence[bytes], last: Outcome) -> tuple[Outcome, Outcome | None]:
+    """The load and the unload of an `Op.IN_AND_OUT`: one outcome of both, and what told of the load alone."""
+    if not frames:
+        return last, None
+    spent, refused = told("<QI", frames[0])
+    return (last, None) if refused else (Outcome(End.DONE, 0, (), 0.0, spent / 1e9), last)
 
 
 def records_of(reply: Reply) -> list[Record]:

@@ -144,7 +144,7 @@ class Link:
 
         `earlier` is as for `wire.pack`.
         """
-        self.has_loaded |= op is Op.LOAD
+        self.has_loaded |= op in (Op.LOAD, Op.IN_AND_OUT)
         try:
             self.let_run()
             return self._session.send(

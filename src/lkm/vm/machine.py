@@ -34,7 +34,14 @@ from lkm.machine import (
     parse_modules,
     require_loaded,
 )
-from lkm.vm.answers import CALLBACKS, as_they_come, left_in, parameter_files, records_of
+from lkm.vm.answers import (
+    CALLBACKS,
+    as_they_come,
+    left_in,
+    pair_in,
+    parameter_files,
+    records_of,
+)
 from lkm.vm.link import Link, Reply
 from lkm.vm.qemu import WINDOW_SIZE
 from lkm.vm.wire import BEGINS_LOG, TELLS_LOG, Op
@@ -142,6 +149,20 @@ class Machine(Closing):
     def unload(self, name: str, *, timeout: float | None = None) -> Outcome:
         """delete_module(2), whatever comes of it."""
         return self._act(Op.UNLOAD, os.fsencode(name) + b"\0", timeout, "rmmod")
+
+    def in_and_out(
+        self, name: str, image: bytes, arguments: str = "", *, timeout: float | None = None
+    ) -> tuple[Outcome, Outcome | None]:
+        """A load and an unload with no time between; None for an unload that it did not come to.
+
+        The log of both is that of the last. `timeout` is for each of them.
+        """
+        texts = (os.fsencode(text) for text in (name, arguments))
+        payload = b"".join(struct.pack("<I", len(text)) + text for text in texts) + image
+        started = time.monotonic()
+        limit = 2 * (timeout or self.timeout)
+        reply = self._request(Op.IN_AND_OUT, payload, limit, "insmod and rmmod")
+        return pair_in(reply.data, self._outcome(replace(reply, data=[]), started, limit))
 
     def inventory(self) -> None:
         """Remember what there is now, for `settle` to compare with; the first time was before the freeze."""

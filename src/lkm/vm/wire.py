@@ -69,6 +69,7 @@ class Op(IntEnum):
     GET = 28
     INVENTORY = 29
     SETTLE = 30
+    IN_AND_OUT = 31
     STDIN = 32
     STDIN_EOF = 33
     SIGNAL = 34
@@ -86,7 +87,7 @@ class Op(IntEnum):
     DIED = 97
 
 
-BEGINS_LOG = (Op.LOAD, Op.UNLOAD)
+BEGINS_LOG = (Op.LOAD, Op.UNLOAD, Op.IN_AND_OUT)
 """What leaves out of its answer what the log had before it."""
 TELLS_LOG = (*BEGINS_LOG, Op.KMSG, Op.SETTLE)
 """What has some of the log in its answer."""

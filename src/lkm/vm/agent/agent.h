@@ -44,6 +44,7 @@ enum op {
 	OP_GET,
 	OP_INVENTORY,
 	OP_SETTLE,
+	OP_IN_AND_OUT,
 	OP_REQUESTS_END,
 	/* while a program or a follow runs, from the host */
 	OP_STDIN = 32,

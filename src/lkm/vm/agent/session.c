@@ -73,28 +73,41 @@ static int begin_log(struct session *s)
 	return kmsg_drain(s->kmsg, s->port, s->req.id, 1);
 }
 
+/* Takes a text with its u32 length before it from what is left of a payload. NULL where it is not whole. */
+static char *take_text(unsigned char **payload, size_t *left)
+{
+	uint32_t len;
+	char *text;
+
+	if (*left < sizeof(len))
+		return NULL;
+	memcpy(&len, *payload, sizeof(len));
+	if (len > *left - sizeof(len))
+		return NULL;
+	text = strndup((char *)*payload + sizeof(len), len);
+	*payload += sizeof(len) + len;
+	*left -= sizeof(len) + len;
+	return text;
+}
+
 /* Payload: u32 length of the arguments, arguments, object. */
 static int serve_load(struct session *s)
 {
-	uint32_t arglen;
-	char *args;
+	unsigned char *object = s->payload;
+	size_t len = s->req.len;
+	char *args = take_text(&object, &len);
 	uint64_t started;
 	long result;
 
-	if (s->req.len < sizeof(arglen))
+	if (!args)
 		return session_end(s, EPROTO, NULL, 0);
-	memcpy(&arglen, s->payload, sizeof(arglen));
-	if (arglen > s->req.len - sizeof(arglen))
-		return session_end(s, EPROTO, NULL, 0);
-	args = strndup((char *)s->payload + sizeof(arglen), arglen);
 	s->watched = 0;
 	if (begin_log(s)) {
 		free(args);
 		return -1;
 	}
 	started = now_ns();
-	result = syscall(SYS_init_module, s->payload + sizeof(arglen) + arglen,
-			 (unsigned long)(s->req.len - sizeof(arglen) - arglen), args);
+	result = syscall(SYS_init_module, object, (unsigned long)len, args);
 	free(args);
 	return end_with_log(s, result, started);
 }
@@ -111,6 +124,50 @@ static int serve_unload(struct session *s)
 	started = now_ns();
 	result = syscall(SYS_delete_module, s->payload, O_NONBLOCK);
 	return end_with_log(s, result, started);
+}
+
+/* A load and an unload with nothing between them; what became of the load is one frame of data: u64 ns, u32 errno. */
+static int go_in_and_out(struct session *s, const char *name, const char *args, void *object, size_t len)
+{
+	struct {
+		uint64_t spent;
+		uint32_t error;
+	} __attribute__((packed)) load;
+	uint64_t started;
+	long result = -1;
+
+	s->watched = 0;
+	if (begin_log(s))
+		return -1;
+	started = now_ns();
+	load.error = syscall(SYS_init_module, object, (unsigned long)len, args) ? errno : 0;
+	load.spent = now_ns() - started;
+	/* It does not wait for the host: the port's queue has room. */
+	if (session_send(s, OP_DATA, &load, sizeof(load)))
+		return -1;
+	started = now_ns();
+	errno = load.error;
+	if (!load.error)
+		result = syscall(SYS_delete_module, name, O_NONBLOCK);
+	return end_with_log(s, result, started);
+}
+
+/*
+ * Payload: u32 length of the name, name, then as for a load. A guest that waits for its host between a load and an
+ * unload may leap to its next timer. The log of both and the end of the unload come last; a load that is refused
+ * ends it.
+ */
+static int serve_in_and_out(struct session *s)
+{
+	unsigned char *object = s->payload;
+	size_t len = s->req.len;
+	char *name = take_text(&object, &len);
+	char *args = name ? take_text(&object, &len) : NULL;
+	int broken = args ? go_in_and_out(s, name, args, object, len) : session_end(s, EPROTO, NULL, 0);
+
+	free(name);
+	free(args);
+	return broken;
 }
 
 static int send_file(struct session *s, const char *path)
@@ -311,6 +368,8 @@ int session_answer(struct session *s)
 		return inventory_make(s);
 	case OP_SETTLE:
 		return inventory_settle(s);
+	case OP_IN_AND_OUT:
+		return serve_in_and_out(s);
 	case OP_STAT:
 	case OP_READLINK:
 	case OP_CHANGE:
