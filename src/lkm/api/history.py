@@ -56,13 +56,30 @@ class History:
         Nowhere to be looked at where they needed others, which stay.
         """
         from lkm import remains
+
+        return Area(0) if self._has_needs else remains.areas(self._imports())
+
+    @property
+    def fires_later(self) -> bool:
+        """Whether something that was loaded here, or was there before, may run by itself later."""
+        from lkm import remains
+
+        others = self._begun or self.has_run or self._has_needs
+        return bool(others) or remains.fires_later(self._imports())
+
+    @property
+    def _has_needs(self) -> bool:
         from lkm.targets import Target
 
         own = self._steps[self._begun :]
-        if any(not isinstance(step, Target | str) and (step.own or step.others) for step in own):
-            return Area(0)
+        return any(not isinstance(step, Target | str) and (step.own or step.others) for step in own)
+
+    def _imports(self) -> Iterator[str]:
+        from lkm.targets import Target
+
+        own = self._steps[self._begun :]
         targets = {step.name: step for step in own if isinstance(step, Target)}.values()
-        return remains.areas(name for target in targets for name in target.object.imports)
+        return (name for target in targets for name in target.object.imports)
 
     def decode(self, problems: Sequence[Problem]) -> list[Problem]:
         """The problems, traced to lines of source as far as that goes."""

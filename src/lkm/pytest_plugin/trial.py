@@ -127,7 +127,10 @@ class Trial:
 
     def _settle(self, machine: VM) -> None:
         history = machine.history
-        outcome = machine.machine.settle(self.settings.settle, history.looks)
+        looks = history.looks
+        if self.settings.settle is None and not looks and not history.fires_later:
+            return
+        outcome = machine.machine.settle(self.settings.settle, looks)
         if outcome.left:
             from lkm import remains
 
