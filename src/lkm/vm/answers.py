@@ -8,13 +8,21 @@ from collections.abc import Iterator, Sequence
 
 from lkm.end import End
 from lkm.errors import MachineError
-from lkm.log import Record, merge, parse_console, parse_kmsg
+from lkm.log import Record, lost, merge, parse_console, parse_kmsg
 from lkm.machine import Left, Outcome, ParameterFile
 from lkm.vm.channel import Channel, ChannelClosed, ChannelTimeout
 from lkm.vm.link import Reply, told
 from lkm.vm.wire import MARK, Op
 
-__all__ = ["CALLBACKS", "as_they_come", "left_in", "pair_in", "parameter_files", "records_of"]
+__all__ = [
+    "CALLBACKS",
+    "as_they_come",
+    "left_in",
+    "outcome_of",
+    "pair_in",
+    "parameter_files",
+    "records_of",
+]
 
 CALLBACKS = {
     "param": "the read of the parameters",
@@ -40,6 +48,21 @@ def left_in(data: bytes) -> tuple[Left, ...]:
     """Of the answer to `Op.SETTLE`."""
     entries = (entry.split("\t", 2) for entry in data.decode(errors="replace").split("\0"))
     return tuple(Left(*entry) for entry in entries if len(entry) > 1)
+
+
+def outcome_of(reply: Reply, seconds: float, limit: float) -> Outcome:
+    """What became of a request; one that hangs was given up at its limit."""
+    return Outcome(
+        reply.end,
+        reply.status,
+        tuple(records_of(reply)),
+        min(seconds, limit) if reply.end is End.HUNG else seconds,
+        int.from_bytes(reply.value[:8], "little") / 1e9,
+        reply.stacks,
+        lost(parse_kmsg(reply.log)),
+        left=left_in(b"".join(reply.data)),
+        how=reply.how,
+    )
 
 
 def pair_in(frames: Sequence[bytes], last: Outcome) -> tuple[Outcome, Outcome | None]:

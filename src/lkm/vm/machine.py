@@ -22,7 +22,7 @@ from lkm.errors import (
     ModuleFailure,
     StateError,
 )
-from lkm.log import Record, lost, parse_kmsg
+from lkm.log import Record
 from lkm.machine import (
     DEFAULT_TIMEOUT,
     SETTLE,
@@ -34,14 +34,8 @@ from lkm.machine import (
     parse_modules,
     require_loaded,
 )
-from lkm.vm.answers import (
-    CALLBACKS,
-    as_they_come,
-    left_in,
-    pair_in,
-    parameter_files,
-    records_of,
-)
+from lkm.vm import answers
+from lkm.vm.answers import CALLBACKS, parameter_files, records_of
 from lkm.vm.link import Link, Reply
 from lkm.vm.qemu import WINDOW_SIZE
 from lkm.vm.wire import BEGINS_LOG, TELLS_LOG, Op
@@ -153,16 +147,13 @@ class Machine(Closing):
     def in_and_out(
         self, name: str, image: bytes, arguments: str = "", *, timeout: float | None = None
     ) -> tuple[Outcome, Outcome | None]:
-        """A load and an unload with no time between; None for an unload that it did not come to.
-
-        The log of both is that of the last. `timeout` is for each of them.
-        """
+        """A load and an unload with no time between, as `lkm.machine.Guest` has it."""
         texts = (os.fsencode(text) for text in (name, arguments))
         payload = b"".join(struct.pack("<I", len(text)) + text for text in texts) + image
         started = time.monotonic()
         limit = 2 * (timeout or self.timeout)
         reply = self._request(Op.IN_AND_OUT, payload, limit, "insmod and rmmod")
-        return pair_in(reply.data, self._outcome(replace(reply, data=[]), started, limit))
+        return answers.pair_in(reply.data, self._outcome(replace(reply, data=[]), started, limit))
 
     def inventory(self) -> None:
         """Remember what there is now, for `settle` to compare with; the first time was before the freeze."""
@@ -224,7 +215,7 @@ class Machine(Closing):
 
     def follow(self) -> Iterator[Record]:
         """The records as they come, until the caller stops or the machine goes."""
-        return as_they_come(self.link.session)
+        return answers.as_they_come(self.link.session)
 
     def refresh(self) -> None:
         """Set the wall clock, and give the random pool what no other restored machine has."""
@@ -315,20 +306,7 @@ class Machine(Closing):
 
     def _outcome(self, reply: Reply, started: float, timeout: float | None) -> Outcome:
         seconds = time.monotonic() - started
-        if reply.end is End.HUNG:
-            seconds = min(seconds, timeout or self.timeout)
-        spent = int.from_bytes(reply.value[:8], "little") / 1e9
-        return Outcome(
-            reply.end,
-            reply.status,
-            tuple(records_of(reply)),
-            seconds,
-            spent,
-            reply.stacks,
-            lost(parse_kmsg(reply.log)),
-            left=left_in(b"".join(reply.data)),
-            how=reply.how,
-        )
+        return answers.outcome_of(reply, seconds, timeout or self.timeout)
 
     def ask(self, op: Op, payload: bytes, stage: str, path: str | None = None) -> Reply:
         """The agent's answer to a request of the session. Raises OSError with the guest's errno."""
