@@ -72,7 +72,8 @@ class Area(IntFlag):
     THREADS = 64
     MISC = 128
     NET = 256
-    ALL = 511
+    TIMERS = 512
+    ALL = 1023
 
 
 @dataclass(frozen=True)

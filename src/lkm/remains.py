@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from lkm.machine import Area, Left
-from lkm.problems import Problem, ProblemKind, stack
+from lkm.problems import Frame, Problem, ProblemKind, stack
 
 __all__ = ["areas", "fires_later", "made_by_modules", "problems"]
 
@@ -50,7 +50,7 @@ _HARMLESS = _Names("""
     schedule schedule_* wait_for_* init_wait* finish_wait* prepare_to_wait* autoremove_wait* woken_wait*
     default_wait* do_wait* wake_up_* msleep* usleep* ssleep fsleep __ndelay __udelay __const_udelay
     ktime_* jiffies* msecs_to_* usecs_to_* nsecs_to_* ns_to_* get_random_* prandom_* get_jiffies_64
-    add_timer* mod_timer* del_timer* init_timer* try_to_del_timer* timer_* hrtimer_* round_jiffies*
+    add_timer* mod_timer* del_timer* init_timer* try_to_del_timer* timer_* round_jiffies*
     queue_work* queue_delayed_work* queue_rcu_work* flush_work* flush_delayed_work* flush_rcu_work*
     cancel_work* cancel_delayed_work* mod_delayed_work* delayed_work_timer_fn system_* tasklet_*
     ida_* idr_* xa_* xas_* radix_tree_* rb_* capable current_task pcpu_hot const_pcpu_hot cpu_*
@@ -60,6 +60,7 @@ _HARMLESS = _Names("""
 _AREAS = (
     (_Names("proc_* remove_proc_* PDE_DATA pde_data"), Area.PROC),
     (_Names("kthread_*"), Area.THREADS),
+    (_Names("hrtimer_*"), Area.TIMERS),
     (_Names("kmem_cache_create* kmem_cache_destroy*"), Area.CACHES),
     (_Names("debugfs_* securityfs_*"), Area.SYSFS),
     (
@@ -179,7 +180,7 @@ def _problem(same: Sequence[Left], at: int) -> Problem:
     if len(others) > _OTHERS:
         others[_OTHERS:] = [f"{len(others) - _OTHERS} more"]
     also = f" (also {', '.join(others)})" if others else ""
-    trace = next((stack(one.more) for one in same if one.kind == "kthread"), ())
+    trace = next((_trace(one) for one in same if one.kind in ("kthread", "hrtimer")), ())
     ours = next((frame for frame in trace if frame.module or frame.address), None)
     return Problem(
         kind=ProblemKind.LEFT_BEHIND,
@@ -196,6 +197,16 @@ def _problem(same: Sequence[Left], at: int) -> Problem:
         trace=trace,
         records=(at, at),
     )
+
+
+def _trace(left: Left) -> tuple[Frame, ...]:
+    """Where a thread is, or what a timer will call."""
+    if left.kind == "kthread":
+        return stack(left.more)
+    if not left.name.startswith("0x"):
+        return ()
+    called = Frame(None, None, None, None, reliable=True, address=int(left.name, 16), exact=True)
+    return (called,)
 
 
 def _base(left: Left) -> str:
@@ -242,6 +253,8 @@ def _described(left: Left) -> str:
         return f"{_NUMBERED[left.kind].replace('device', block + 'device')} {words[0]} ({base})"
     if left.kind == "kthread":
         return f"the kthread {base} (pid {words[-1]})"
+    if left.kind == "hrtimer":
+        return "a pending hrtimer whose function is gone"
     if left.kind == "module":
         return f"the module {words[0]} with a reference count of {words[-1]}"
     if left.kind == "mount":

@@ -20,6 +20,7 @@ from lkm.remains import areas, made_by_modules, problems
         (("_printk", "proc_create", "seq_printf", "single_open"), Area.PROC),
         (("kthread_create_on_node", "wake_up_process", "kthread_stop"), Area.THREADS),
         (("misc_register", "misc_deregister"), Area.MISC),
+        (("hrtimer_start_range_ns", "hrtimer_cancel"), Area.TIMERS),
         (("alloc_netdev_mqs", "register_netdev", "ether_setup"), Area.NET),
         (("kmem_cache_create", "kmem_cache_alloc_noprof"), Area.CACHES),
         (("debugfs_create_dir", "proc_mkdir"), Area.SYSFS | Area.PROC),
@@ -31,6 +32,13 @@ def test_imports_say_where_to_look_and_an_unknown_one_means_everywhere(
     imports: tuple[str, ...], expected: Area
 ) -> None:
     assert areas(imports) == expected
+
+
+def test_a_pending_timer_has_the_address_that_it_will_call() -> None:
+    (problem,) = problems([Left("hrtimer", "0xffffffffc0201056")], 7)
+    assert problem.address == 0xFFFFFFFFC0201056
+    (hidden,) = problems([Left("hrtimer", "<000000001b2c3d4e>")], 7)
+    assert (hidden.address, hidden.trace) == (None, ())
 
 
 def told(*left: Left) -> list[str]:
@@ -52,6 +60,14 @@ def told(*left: Left) -> list[str]:
         (Left("module", "crc16 1"), "left the module crc16 with a reference count of 1 behind"),
         (Left("crypto", "foo-generic"), "left the crypto algorithm foo-generic behind"),
         (Left("mount", "none /mnt/foo tmpfs rw 0 0"), "left the mount /mnt/foo behind"),
+        (
+            Left("hrtimer", "0xffffffffc0201056"),
+            "left a pending hrtimer whose function is gone behind",
+        ),
+        (
+            Left("hrtimer", "<000000001b2c3d4e>"),
+            "left a pending hrtimer whose function is gone behind",
+        ),
         (Left("mount", ""), "left the mount  behind"),
     ],
 )

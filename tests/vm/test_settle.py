@@ -79,6 +79,13 @@ def test_what_exit_takes_back_is_no_problem_however_early_that_is(lkm: Any, what
     assert (module["verdict"], module["problems"], module["at_once"]) == ("ok", [], False)
 
 
+def test_an_hrtimer_that_still_waits_is_left_behind_with_its_function(lkm: Any) -> None:
+    module = verdict(lkm, MODULES / "once.c", "what=hrtimer", "ms=600000", "forgets=1")
+    assert module["reason"] == "left a pending hrtimer whose function is gone behind"
+    (problem,) = module["problems"]
+    assert (problem["kind"], problem["function"]) == ("left-behind", "once_hrtimer")
+
+
 def test_nothing_is_unloaded_at_once_with_settle_0(lkm: Any) -> None:
     words = ("what=timer", "forgets=1", "--settle", "0")
     assert verdict(lkm, MODULES / "once.c", *words, code=0)["verdict"] == "ok"

@@ -38,7 +38,7 @@ static size_t answered;
 /* What to look at, of the parts that the host names; the twin of Area in `machine.py`. */
 enum {
 	PROC = 1, SYSCTL = 2, DEVICES = 4, SYSFS = 8, CACHES = 16, OTHER = 32, THREADS = 64,
-	MISC = 128, NET = 256,
+	MISC = 128, NET = 256, TIMERS = 512,
 	ALWAYS = ~0
 };
 
@@ -72,7 +72,7 @@ static const struct place places[] = {
 };
 
 /* How much of a line names the thing; the rest is what changes by itself. */
-enum line { WHOLE, FIRST_WORD, INTERRUPT, DRIVER, MODULE, PROBE };
+enum line { WHOLE, FIRST_WORD, INTERRUPT, DRIVER, MODULE, PROBE, TIMER };
 
 static const struct list {
 	int area;
@@ -89,6 +89,7 @@ static const struct list {
 	{ DEVICES | MISC, "/proc/misc", "misc", WHOLE },
 	{ ALWAYS, "/proc/modules", "module", MODULE },
 	{ OTHER, "/proc/1/mounts", "mount", WHOLE },
+	{ TIMERS, "/proc/timer_list", "hrtimer", TIMER },
 	{ OTHER, "/proc/1/net/protocols", "protocol", FIRST_WORD },
 	{ OTHER, "/proc/1/net/ptype", "packet", WHOLE },
 	{ DEVICES, "/proc/tty/drivers", "tty", WHOLE },
@@ -282,6 +283,13 @@ static char *named(char *line, enum line how)
 		end = strstr(line, "  ");
 		end = end ? strstr(end + 2, "  ") : NULL;
 		return end ? end + 2 : line;
+	case TIMER:
+		/* ` #1: <00000000c0ffee00>, 0xffffffffc0201056, S:01`: a function where none is; 5.10 has <c0ffee01> */
+		if (strncmp(line, " #", 2) || !(line = strchr(line, ',')) || (line[2] != '0' && line[2] != '<'))
+			return NULL;
+		line += 2;
+		line[strcspn(line, ",")] = '\0';
+		return line;
 	default:
 		return line;
 	}
