@@ -144,6 +144,8 @@ def made_by_modules(left: Sequence[Left], *, with_programs: bool) -> tuple[Left,
     )
 
 
+_BEGINNINGS = ("kthread", "ret_from_fork", "ret_from_fork_asm")
+"""What every thread of the kernel has at the end of its stack; looked at on 5.10, 6.1, 6.12 and 7.3."""
 _LISTED = ("device", "filesystem", "ldisc", "misc", "protocol", "tty")
 _DIRECTORIES = ("/proc", "/sys/bus", "/sys/class", "/sys/firmware", "/sys/kernel")
 
@@ -152,8 +154,10 @@ def _is_beyond_programs(one: Left) -> bool:
     """Whether no system call of root makes it, but for init_module(2)."""
     if one.kind == "path":
         return one.name.rpartition("/")[0] in _DIRECTORIES
-    if one.kind == "kthread":  # one whose code is gone
-        return any(frame.address and not frame.module for frame in stack(one.more))
+    if one.kind == "kthread":
+        # Where its code is gone the unwinder stops: the stack does not reach the function that began it.
+        functions = {frame.function for frame in stack(one.more)}
+        return bool(functions) and functions.isdisjoint(_BEGINNINGS)
     return one.kind in _LISTED
 
 

@@ -116,7 +116,11 @@ def test_the_same_name_that_two_looks_found_is_told_once() -> None:
     assert told(device, device) == ["left the network device foo0 behind"]
 
 
-GONE_CODE = "[<0>] 0xffffffffc0002010\n[<0>] kthread+0xdc/0x110"
+# Of tests/data/modules/leaves.c with what=kthread on 6.12; and of kthreadd.
+GONE_CODE = "[<0>] msleep+0x2b/0x40\n"
+THERE = (
+    "[<0>] kthreadd+0x2d3/0x2f0\n[<0>] ret_from_fork+0x34/0x50\n[<0>] ret_from_fork_asm+0x1a/0x30\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +136,8 @@ GONE_CODE = "[<0>] 0xffffffffc0002010\n[<0>] kthread+0xdc/0x110"
         ([Left("interrupt", "3 ttyS1")], True, False),
         ([Left("packet", "ALL  packet_rcv")], True, False),
         ([Left("kthread", "foo 9", GONE_CODE)], True, True),
-        ([Left("kthread", "loop0 9", "[<0>] kthread+0xdc/0x110")], True, False),
+        ([Left("kthread", "loop0 9", THERE)], True, False),
+        ([Left("kthread", "busy 9")], True, False),
         ([Left("path", "/sys/fs/cgroup/foo")], False, False),
         ([Left("module", "loop 1")], False, False),
         ([Left("mount", "none /sys/foo fs rw 0 0"), Left("path", "/sys/foo/x")], False, False),
