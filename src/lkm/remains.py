@@ -146,7 +146,7 @@ def made_by_modules(left: Sequence[Left], *, with_programs: bool) -> tuple[Left,
 
 _BEGINNINGS = ("kthread", "ret_from_fork", "ret_from_fork_asm")
 """What every thread of the kernel has at the end of its stack; looked at on 5.10, 6.1, 6.12 and 7.3."""
-_LISTED = ("device", "filesystem", "ldisc", "misc", "protocol", "tty")
+_LISTED = ("device", "filesystem", "hrtimer", "ldisc", "misc", "protocol", "tty")
 _DIRECTORIES = ("/proc", "/sys/bus", "/sys/class", "/sys/firmware", "/sys/kernel")
 
 

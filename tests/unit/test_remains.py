@@ -138,6 +138,7 @@ THERE = (
         ([Left("kthread", "foo 9", GONE_CODE)], True, True),
         ([Left("kthread", "loop0 9", THERE)], True, False),
         ([Left("kthread", "busy 9")], True, False),
+        ([Left("hrtimer", "0xffffffffc0201056")], True, True),
         ([Left("path", "/sys/fs/cgroup/foo")], False, False),
         ([Left("module", "loop 1")], False, False),
         ([Left("mount", "none /sys/foo fs rw 0 0"), Left("path", "/sys/foo/x")], False, False),
