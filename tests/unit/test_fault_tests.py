@@ -10,7 +10,15 @@ from typing import Any, cast
 import pytest
 
 from lkm import proc
-from lkm.errors import HostError, LkmError, MachineError, ModuleFailure, UsageError
+from lkm.end import End
+from lkm.errors import (
+    HostError,
+    LkmError,
+    MachineError,
+    ModuleFailure,
+    UsageError,
+    errno_name,
+)
 from lkm.faults.by_tests import ByTests
 from lkm.faults.campaign import Subject, few
 from lkm.faults.fault import Fault, Result
@@ -19,7 +27,10 @@ from lkm.faults.kept import Kept
 from lkm.faults.stubbed import Stubbed
 from lkm.interpose.report import PREFIX
 from lkm.log import Record
+from lkm.machine import Outcome
+from lkm.verdict import Stages, judge
 from lkm.vm.kernel_log import KernelLog
+from lkm.vm.rootfs import Rootfs
 
 PASSED = Counted("t.py::test", "passed", loads=((0, 1, 1), (2,)), reached=(0, 2))
 SITES = ["a", "b", "c"]
@@ -197,3 +208,24 @@ def test_a_timeout_that_a_test_sets_is_the_machines() -> None:
     assert machine.timeout == 5.0
     assert stubbed.as_machine.state == "x"
     assert machine.kernel_log.aside_of == PREFIX
+
+
+def test_a_place_in_lkms_own_module_is_not_at_fault() -> None:
+    load = Outcome(End.DONE, 0, (), 0.0)
+    stacks = "[<0>] lkm_gate+0xa6/0xc0 [lkm_interpose]\n[<0>] drv_read+0x1d/0x70 [drv]\n"
+    hangs = Outcome(End.HUNG, 0, (), 10.0, stacks=stacks)
+    (problem,) = judge("drv", Stages(load, after_load=hangs)).problems
+    assert (problem.function, problem.module) == ("drv_read", "drv")
+
+
+def test_both_root_file_systems_are_in_a_machine_and_in_its_identity() -> None:
+    packages = Rootfs("strace", (Path("/a"),), "1")
+    both = packages.with_more(Rootfs("lkm_interpose", (Path("/b"),), "2"))
+    assert both.directories == (Path("/a"), Path("/b"))
+    assert both.identity not in ("1", "2")
+
+
+def test_errnos_that_only_the_kernel_has_get_their_names() -> None:
+    assert [errno_name(number) for number in (512, 517, 524, 4000)] == [
+        "ERESTARTSYS", "EPROBE_DEFER", "ENOTSUPP", "errno 4000",
+    ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Fail each call of a module that can fail, one at a time, and say what the module makes of it.
 
-The calls are counted first, in init, in exit, and while the --exercise runs. Then each is failed alone, on a
-fresh machine, as the function itself would fail: NULL, ERR_PTR(-ENOMEM), -EBUSY.
+The calls are counted first, in init, in exit, and while the --exercise or the test runs. Then each is failed
+alone, on a fresh machine, as the function itself would fail: NULL, ERR_PTR(-ENOMEM), -EBUSY.
 
   lkm faults examples/chardev
   lkm faults drv.c --exercise 'cat /proc/drv' --html faults.html
