@@ -152,6 +152,35 @@ def test_a_pytest_that_runs_nothing_says_why(
     assert "not found: x" in str(caught.value)
 
 
+def test_without_pytest_it_says_what_to_install(
+    tested: ByTests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = proc.Finished((), 1, "/usr/bin/python3: No module named pytest", 0.0)
+    monkeypatch.setattr(ByTests, "_pytest", lambda *_: said)
+    with pytest.raises(HostError, match="pytest is not installed") as caught:
+        tested.all()
+    assert caught.value.hint == "pip install 'lkm[pytest]'"
+
+
+def test_what_was_done_before_an_interrupt_is_kept(
+    tested: ByTests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = answering(monkeypatch, PASSED)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    whole = ByTests._complete
+    monkeypatch.setattr(ByTests, "_complete", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tested.all()
+    first = len(asked)
+    assert first
+    monkeypatch.setattr(ByTests, "_complete", whole)
+    assert len(tested.all().faults) == 4
+    assert len(asked) == first
+
+
 def test_what_the_infrastructure_did_is_no_result(
     tested: ByTests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
