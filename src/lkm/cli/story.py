@@ -33,8 +33,9 @@ def tell(outcome: Run, kept: Sequence[str] = ()) -> None:
         print(style.dim(f"built {names} for {outcome.kernel.release} ({how})"))
     for module in outcome.modules:
         _show_module(module, style)
-    for name in kept:
-        print(f"machine {name} is up: lkm sh -m {name}, lkm down {name}")
+    for module, name in zip(outcome.modules, kept, strict=False):
+        which = " (the first one, on which nothing went wrong)" if module.at_once else ""
+        print(f"machine {name} is up{which}: lkm sh -m {name}, lkm down {name}")
 
 
 def _show_module(module: ModuleRun, style: Style) -> None:
