@@ -46,7 +46,7 @@ def need(figures: dict[str, float], computers: int, cores: int) -> Need:
     cells = PACKAGES * KERNELS
     here = min(KERNELS, cells / computers)
     efficiency = min(
-        1.0, figures["efficiency_of_two_workers"] / figures["what_two_busy_loops_reach"]
+        1.0, figures["efficiency_of_two_workers"] / figures["what_two_runs_apart_reach"]
     )
     booting = here * figures["cpu_to_boot_and_freeze"] / cores
     fetching = here * figures["kernel_download"] * 1e6 / RATE
@@ -82,7 +82,7 @@ def _premises(document: dict[str, Any]) -> list[str]:
         "",
         f"- a cell of a small package (rapiddisk, vpoll): {of['cpu_a_package_cell']:.1f} s of CPU;",
         f"- two workers reach {of['efficiency_of_two_workers']:.0%} of twice one,"
-        f" two processes that only compute {of['what_two_busy_loops_reach']:.0%};",
+        f" two runs that know nothing of each other {of['what_two_runs_apart_reach']:.0%};",
         f"- a kernel: {of['kernel_download']:.0f} MB to fetch, at {RATE / 1e6:.0f} MB/s a computer,"
         f" {of['cpu_to_boot_and_freeze']:.1f} s of CPU to boot and freeze,",
         f"  {of['kernel_on_disk']:.0f} MB of disk unpacked and {of['frozen_on_disk']:.0f} MB frozen;",

@@ -35,7 +35,7 @@ def spent(argv: Sequence[str]) -> Spent:
     started, before = time.perf_counter(), _waited_for()
     done = subprocess.run(argv, stdout=subprocess.PIPE, check=True, text=True)
     wall = time.perf_counter() - started
-    _reap()
+    reap()
     return Spent(wall, _waited_for() - before, done.stdout)
 
 
@@ -44,7 +44,7 @@ def _waited_for() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _reap() -> None:
+def reap() -> None:
     """Wait for what was left to this process; all of it was told to end."""
     deadline = time.monotonic() + _LIMIT
     with contextlib.suppress(ChildProcessError):

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import wait
 from importlib import import_module
 from pathlib import Path
@@ -79,7 +79,7 @@ def boot(path: str, kernel: str) -> dict[str, Any]:
     """A first cell and a second one in a store that has the kernel, but no frozen machine of it."""
     shared, download = cache_dir(), _download(kernel)
     with stores.own("kernels", "roots", "agents", "accel.json") as made:
-        words = ("cells", kernel, "1", "2", "again", path)
+        words = ("cells", kernel, "1", "0,1", "again", path)
         argv = [sys.executable, "-m", "bench.matrix_parts", *words]
         cpu.spent(argv)
         built = cpu.spent(argv)
@@ -166,7 +166,7 @@ def _empty(
 ) -> dict[str, float]:
     """Seconds, and the scheduler's CPU, for a cell that does nothing."""
     (cell,) = Plan(sources_of(paths[:1]), tuple(kernels[:1])).cells()
-    with workers.open() as executor:
+    with workers.open(_EMPTY) as executor:
         executor.submit(nothing, cell).result()
         started, before = time.perf_counter(), cpu.clock(scheduler)
         wait([executor.submit(nothing, cell) for _ in range(_EMPTY)])
@@ -174,9 +174,10 @@ def _empty(
         return {"empty": used[0] / _EMPTY, "scheduler": used[1] / _EMPTY}
 
 
-def _stay_on(cores: int) -> None:
-    """Use no more cores than that, for all that this process starts, too."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+def _stay_on(cores: Iterable[int]) -> None:
+    """Use these of the cores that there are, counted from 0, for all that this process starts, too."""
+    known = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {known[at] for at in cores})
 
 
 def main() -> None:
@@ -185,7 +186,7 @@ def main() -> None:
     kernels = listed.split(",")
     if part == "cells":
         jobs, cores, again, *paths = words
-        _stay_on(int(cores))
+        _stay_on(map(int, cores.split(",")))
         told = ran(paths, kernels, Local(int(jobs)), again=again == "again")
     elif part == "boot":
         told = boot(words[0], kernels[-1])

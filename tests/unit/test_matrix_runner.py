@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -14,9 +15,10 @@ from tests.unit.matrix_cells import KERNELS, cell, reported, result, source
 
 from lkm import cli
 from lkm.errors import HostError, MachineError, UsageError
+from lkm.kbuild import limits
 from lkm.kernels import store
 from lkm.matrix import cell as cells
-from lkm.matrix import dask, suite
+from lkm.matrix import dask, executor, suite
 from lkm.matrix import plan as plans
 from lkm.matrix import runner as runners
 from lkm.matrix.cell import Cell, run_cell
@@ -41,7 +43,7 @@ class Threads:
         self.opened = 0
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[Executor]:
+    def open(self, cells: int) -> Iterator[Executor]:
         self.opened += 1
         with ThreadPoolExecutor(1) as pool:
             yield _Mortal(self, pool)
@@ -295,6 +297,18 @@ def test_no_scheduler_is_trouble_of_this_computer(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(dask, "_CONNECT", 0.2)
     with (
         pytest.raises(HostError, match=r"no Dask scheduler at tcp://127\.0\.0\.1:1"),
-        dask.Dask("tcp://127.0.0.1:1").open(),
+        dask.Dask("tcp://127.0.0.1:1").open(1),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("workers", "cells", "share"), [(1, 9, 4), (2, 9, 2), (3, 9, 1), (8, 9, 1), (8, 1, 4)]
+)
+def test_a_worker_has_its_share_of_the_cores_for_make(
+    workers: int, cells: int, share: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "cores", lambda: 4)
+    with executor.Local(workers).open(cells) as pool:
+        assert pool.submit(limits.jobs).result() == share
+    assert limits.jobs() == len(os.sched_getaffinity(0))

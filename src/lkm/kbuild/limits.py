@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
 
-__all__ = ["LIMITS", "Limits", "Watch", "watched"]
+__all__ = ["LIMITS", "Limits", "Watch", "jobs", "take_jobs", "watched"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,19 @@ class Limits:
 
 
 LIMITS = Limits()
+
+_jobs: int | None = None
+
+
+def take_jobs(number: int) -> None:
+    """Have each build of this process run so many of make's jobs at once, for others build beside it."""
+    global _jobs  # noqa: PLW0603 - one a process is the point
+    _jobs = number
+
+
+def jobs() -> int:
+    """How many of make's jobs a build runs at once: one a core, where nobody said otherwise."""
+    return _jobs or len(os.sched_getaffinity(0))
 
 
 class Watch:

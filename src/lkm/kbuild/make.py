@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lkm import proc, sandbox
 from lkm.errors import HostError, UsageError
-from lkm.kbuild.limits import LIMITS, Limits, watched
+from lkm.kbuild.limits import LIMITS, Limits, jobs, watched
 from lkm.kernels.kernel import Kernel
 from lkm.progress import Progress
 from lkm.sandbox import Bind
@@ -146,9 +146,8 @@ def argv(place: Place, arguments: Sequence[str], limits: Limits = LIMITS) -> lis
     variables = [f"M={place.inside}", *arguments]
     if kernel.provider != "debian":  # Debian's headers name their own compiler and architecture
         variables += [f"ARCH={kernel.arch.kbuild}", f"CC={kernel.toolchain.cc}"]
-    jobs = len(os.sched_getaffinity(0))
     make = [
-        "make", "--no-print-directory", "--output-sync=target", f"--jobs={jobs}",
+        "make", "--no-print-directory", "--output-sync=target", f"--jobs={jobs()}",
         "-C", kernel.build_dir, *variables, "modules",
     ]  # fmt: skip
     return limited(

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from lkm.errors import HostError
+from lkm.kbuild.limits import take_jobs
 from lkm.matrix.cell import Cell
 from lkm.matrix.outcome import CellResult
 from lkm.matrix.spread import Answer, Job, Spread
@@ -34,7 +35,7 @@ class Dask:
         self.troubles: list[HostError] = []
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[Executor]:
+    def open(self, cells: int) -> Iterator[Executor]:
         """The cluster as an executor. Leaving it cancels what has not ended there.
 
         Raises HostError where distributed is not installed or nobody answers at the address.
@@ -108,6 +109,8 @@ def _gone(client: Any) -> HostError:
 def _there(job: Job, cell: Cell) -> tuple[str, CellResult]:
     """On a worker: its address, and the result."""
     distributed: Any = import_module("distributed")
+    # As many workers as cores may be on its computer.
+    take_jobs(1)
     return distributed.get_worker().address, job(cell)
 
 

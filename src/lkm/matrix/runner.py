@@ -73,7 +73,7 @@ class Runner:
     def _run(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, CellResult]]:
         waiting = dict.fromkeys(cells, 0)
         while waiting:
-            with self._workers.open() as executor:
+            with self._workers.open(len(waiting)) as executor:
                 yield from self._through(executor, waiting)
             # What is left was begun, or might have been, when a worker died.
             for cell in list(waiting):
