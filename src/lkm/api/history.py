@@ -68,17 +68,21 @@ class History:
         return bool(others) or remains.fires_later(self._imports())
 
     @property
+    def _own(self) -> Sequence[Step]:
+        """What was done on this machine, and not on the one that it is a copy of."""
+        return self._steps[self._begun :]
+
+    @property
     def _has_needs(self) -> bool:
         from lkm.targets import Target
 
-        own = self._steps[self._begun :]
-        return any(not isinstance(step, Target | str) and (step.own or step.others) for step in own)
+        needs = (step for step in self._own if not isinstance(step, Target | str))
+        return any(step.own or step.others for step in needs)
 
     def _imports(self) -> Iterator[str]:
         from lkm.targets import Target
 
-        own = self._steps[self._begun :]
-        targets = {step.name: step for step in own if isinstance(step, Target)}.values()
+        targets = {step.name: step for step in self._own if isinstance(step, Target)}.values()
         return (name for target in targets for name in target.object.imports)
 
     def decode(self, problems: Sequence[Problem]) -> list[Problem]:

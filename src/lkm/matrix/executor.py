@@ -29,7 +29,7 @@ class Workers(Protocol):
     """Workers that could not do their work, and why."""
 
     def open(self, cells: int) -> AbstractContextManager[Executor]:
-        """An executor for so many cells. Leaving it ends what is still running there, and waits for nothing."""
+        """An executor for so many cells. Leaving it by an error ends what is still running there."""
 
 
 def cores() -> int:

@@ -61,7 +61,8 @@ def make_library(toolchain: Toolchain) -> None:
     if library.exists():
         return
     with contextlib.suppress(LkmError), atomic.exclusive(library, library.name):
-        _compile(toolchain, library)
+        if not library.exists():
+            _compile(toolchain, library)
 
 
 def _compile(toolchain: Toolchain, library: Path) -> None:
