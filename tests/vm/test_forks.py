@@ -41,6 +41,12 @@ def forked(vm: lkm.VM) -> forks.Forked:
     return process
 
 
+def starts_as_ever(kernel: lkm.Kernel) -> None:
+    with kernel.machine() as vm:
+        assert isinstance(vm.machine.link._process, Confined)
+        vm.modules()
+
+
 def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
@@ -92,9 +98,7 @@ def test_a_server_that_dies_takes_its_machines_along_and_no_others() -> None:
         assert process.wait(30) == -signal.SIGKILL
         with pytest.raises(lkm.MachineError):
             vm.modules()
-    with kernel.machine() as vm:
-        assert isinstance(vm.machine.link._process, Confined)
-        vm.modules()
+    starts_as_ever(kernel)
 
 
 def test_without_the_library_machines_start_as_ever(
@@ -104,9 +108,7 @@ def test_without_the_library_machines_start_as_ever(
     monkeypatch.setattr(forks, "make_library", lambda _: None)
     kernel = lkm.kernel()
     started(kernel)
-    with kernel.machine() as vm:
-        assert isinstance(vm.machine.link._process, Confined)
-        vm.modules()
+    starts_as_ever(kernel)
 
 
 def test_a_library_that_is_none_is_done_without(
@@ -117,9 +119,7 @@ def test_a_library_that_is_none_is_done_without(
     monkeypatch.setattr(forks, "_library", lambda: bad)
     kernel = lkm.kernel()
     started(kernel)
-    with kernel.machine() as vm:
-        assert isinstance(vm.machine.link._process, Confined)
-        vm.modules()
+    starts_as_ever(kernel)
 
 
 KILLED = """
