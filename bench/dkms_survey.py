@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench import page
-from lkm import paths
+from lkm import kbuild, paths
 from lkm import source as sources
 from lkm.errors import LkmError
 from lkm.kbuild import workdir
@@ -97,7 +97,7 @@ def judge(package: str, directory: Path, kernel: Kernel) -> Cell:
     """One cell. Raises what is no verdict."""
     with Fresh(kernel) as fresh:
         outcome = run(directory, kernel, Rig(lambda module: fresh.machine()))
-    workdir.remove_tree(workdir.work_dir(sources.find(directory), kernel).path)
+    kbuild.clean(sources.find(directory))
     version = directory.name
     first = outcome.modules[0]
     if outcome.error or first.verdict is Verdict.EXCLUDED:

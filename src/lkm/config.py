@@ -11,7 +11,11 @@ from lkm.errors import UsageError
 
 __all__ = ["Config", "load"]
 
-_VARIABLES = {"mirror": "LKM_DEBIAN_MIRROR", "kernel": "LKM_KERNEL"}
+_VARIABLES = {
+    "mirror": "LKM_DEBIAN_MIRROR",
+    "kernel": "LKM_KERNEL",
+    "build_timeout": "LKM_BUILD_TIMEOUT",
+}
 
 
 @dataclass(frozen=True)
@@ -19,24 +23,39 @@ class Config:
     """What the user chose; None is lkm's own choice.
 
     `mirror` is the URL of a Debian mirror (`$LKM_DEBIAN_MIRROR`), `kernel` the name of the kernel that
-    is used where none is given (`$LKM_KERNEL`).
+    is used where none is given (`$LKM_KERNEL`), `build_timeout` the seconds that a build may take
+    (`$LKM_BUILD_TIMEOUT`).
     """
 
     mirror: str | None = None
     kernel: str | None = None
+    build_timeout: float | None = None
 
 
 def load(path: Path | None = None) -> Config:
     """The settings in `path` (`paths.config_file()` for None), overridden by the environment.
 
     A file that does not exist is an empty one. Raises UsageError, naming the file, for TOML that does
-    not parse, an unknown key and a value that is not a string.
+    not parse, an unknown key and a value that makes no sense.
     """
     values = _read(path or paths.config_file())
     for key, variable in _VARIABLES.items():
         if given := os.environ.get(variable):
             values[key] = given
-    return Config(**values)
+    seconds = values.pop("build_timeout", None)
+    return Config(**values, build_timeout=None if seconds is None else _seconds(seconds))
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if 0 < seconds < float("inf"):
+        return seconds
+    raise UsageError(
+        f"the time that a build may take is {text!r}, not seconds", hint="LKM_BUILD_TIMEOUT=1800"
+    )
 
 
 def _read(path: Path) -> dict[str, str]:

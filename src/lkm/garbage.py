@@ -29,7 +29,15 @@ DAYS = 30.0
 _OUTDATED = 2.0
 """The same for what has a successor, or belongs to nothing."""
 _DAY = 86400.0
-_CAN_BE_MADE_AGAIN = ("dkms", "programs", "interpose", "faults", "builds", "matrix/sources")
+_CAN_BE_MADE_AGAIN = (
+    "additions",
+    "dkms",
+    "programs",
+    "interpose",
+    "faults",
+    "builds",
+    "matrix/sources",
+)
 """Directories of the store whose entries go by their age alone."""
 
 
@@ -238,7 +246,7 @@ class _Store:
                     yield Garbage(
                         home, f"{name}/{home.name}", _unused(idle), atomic.disk_bytes(home)
                     )
-        for name in ("kernels", "roots", "rootfs", "dkms", "builds"):
+        for name in ("kernels", "roots", "rootfs", "additions", "dkms", "builds"):
             for home in (top / name).glob(f"{atomic.DOWNLOAD}*"):
                 if (idle := _idle(home)) > _OUTDATED:
                     what = f"downloads for {home.name.removeprefix(atomic.DOWNLOAD)}"

@@ -43,12 +43,12 @@ class Archive:
         self.keyring.write_bytes(self._gpg("--export"))
         for release in (CLOUD, RT):
             self._add_kernel(release)
-        self._add(
+        self.add(
             "linux-headers-6.12.1-common",
             {"usr/src/linux-headers-6.12.1-common/Makefile": b"all:\n"},
         )
-        self._add("linux-kbuild-6.12.1", {"usr/lib/linux-kbuild-6.12.1/scripts/x": b"x\n"})
-        self._add("gcc-14-for-host", {})
+        self.add("linux-kbuild-6.12.1", {"usr/lib/linux-kbuild-6.12.1/scripts/x": b"x\n"})
+        self.add("gcc-14-for-host", {})
         self.publish()
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class Archive:
 
     def _add_kernel(self, release: str) -> None:
         modules = f"usr/lib/modules/{release}"
-        self._add(
+        self.add(
             f"linux-image-{release}",
             {
                 f"boot/vmlinuz-{release}": random.Random(release).randbytes(IMAGE_BYTES),
@@ -101,18 +101,22 @@ class Archive:
                 "usr/share/doc/linux/copyright": b"doc",
             },
         )
-        self._add(
+        self.add(
             f"linux-headers-{release}",
             {f"usr/src/linux-headers-{release}/Makefile": b"all:\n"},
             depends="linux-headers-6.12.1-common, linux-kbuild-6.12.1, gcc-14-for-host",
         )
 
-    def _add(self, name: str, content: dict[str, bytes], depends: str = "") -> None:
+    def add(
+        self, name: str, content: dict[str, bytes], depends: str = "", section: str = "kernel"
+    ) -> None:
+        """One package more, which the next `publish` lists."""
         root = self.directory / name
         (root / "DEBIAN").mkdir(parents=True)
         fields = (
             f"Package: {name}\nVersion: {VERSION}\nArchitecture: amd64\nMaintainer: lkm <lkm@example.org>\n"
-            f"{f'Depends: {depends}' if depends else 'Priority: optional'}\nDescription: test\n"
+            f"{f'Depends: {depends}' if depends else 'Priority: optional'}\nSection: {section}\n"
+            f"Description: test\n"
         )
         (root / "DEBIAN/control").write_text(fields)
         for path, body in content.items():

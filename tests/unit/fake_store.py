@@ -45,5 +45,7 @@ def put(made: record.Record) -> Path:
 def put_toolchain(suite: str, cc: str) -> Path:
     home = toolchain.roots_dir() / f"{suite}-{cc}"
     (home / "root/usr").mkdir(parents=True, exist_ok=True)
-    (home / "meta.json").write_text(json.dumps({"schema": 1, "identity": "abcd", "bytes": 5678}))
+    (home / "meta.json").write_text(
+        json.dumps({"schema": toolchain.SCHEMA, "identity": "abcd", "bytes": 5678})
+    )
     return home

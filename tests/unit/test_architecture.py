@@ -22,7 +22,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "progress", "sandbox",
     ),
     "facts": (
-        "end", "ko", "ktap", "leaks", "log", "machine", "params", "problems", "source",
+        "end", "ko", "ktap", "leaks", "log", "machine", "params", "problems", "project", "source",
         "symbolize",
     ),
     "kbuild": ("kbuild",),
@@ -65,8 +65,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
 }  # fmt: skip
 
-SHARED = {"kernels.kernel", "kernels.modules"}
-"""What kbuild, signing and vm may know of kernels: the nouns, and the order in which modules are loaded."""
+SHARED = {"kernels.additions", "kernels.kernel", "kernels.modules"}
+"""What kbuild, signing and vm may know of kernels: the nouns, the order in which modules are loaded, and how a
+source's own packages come to its toolchain."""
 
 BUILTIN_RAISES = {
     ("__init__", "AttributeError"): "what a module's __getattr__ says (PEP 562)",

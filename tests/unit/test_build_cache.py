@@ -18,7 +18,7 @@ from lkm import kbuild as build
 from lkm import source as sources
 from lkm.arch import X86_64
 from lkm.errors import BuildError, HostError, UsageError
-from lkm.kbuild import artifacts, builder, workdir
+from lkm.kbuild import artifacts, failure, workdir
 from lkm.kbuild import make as kbuild
 from lkm.kbuild.goals import misnamed
 from lkm.kbuild.make import Outcome
@@ -534,7 +534,7 @@ def test_make_s_own_lack_of_space_is_this_computer_s(
     make.lines, make.returncode = ("a.c:1:1: fatal error: x: No space left on device",), 2
     with pytest.raises(BuildError):
         build.build(source, kernel)
-    monkeypatch.setattr(builder, "_free", lambda _: 1 << 20)
+    monkeypatch.setattr(failure, "_free", lambda _: 1 << 20)
     with pytest.raises(HostError, match=r"no space left .* 1\.0 MiB free"):
         build.build(source, kernel)
 

@@ -10,7 +10,7 @@ from lkm.errors import UsageError
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("LKM_DEBIAN_MIRROR", "LKM_KERNEL"):
+    for variable in ("LKM_BUILD_TIMEOUT", "LKM_DEBIAN_MIRROR", "LKM_KERNEL"):
         monkeypatch.delenv(variable, raising=False)
 
 
@@ -31,6 +31,18 @@ def test_the_environment_overrides_the_file(
     file.write_text('mirror = "http://mirror.example/debian"\nkernel = "6.1"\n')
     monkeypatch.setenv("LKM_KERNEL", "6.12-rt")
     assert config.load(file) == config.Config("http://mirror.example/debian", "6.12-rt")
+
+
+def test_the_time_for_a_build_is_in_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "lkm.toml"
+    file.write_text('build_timeout = "1800"\n')
+    assert config.load(file).build_timeout == 1800.0
+    for wrong in ("0", "-1", "soon", "inf", "nan"):
+        monkeypatch.setenv("LKM_BUILD_TIMEOUT", wrong)
+        with pytest.raises(UsageError, match=f"'{wrong}', not seconds"):
+            config.load(file)
 
 
 @pytest.mark.parametrize(

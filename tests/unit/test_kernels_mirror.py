@@ -53,7 +53,9 @@ def mirror(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def put_toolchain() -> None:
     home = toolchain.roots_dir() / "trixie-gcc-14"
     (home / "root/usr").mkdir(parents=True)
-    (home / "meta.json").write_text(json.dumps({"schema": 1, "identity": "abcd", "bytes": 1}))
+    (home / "meta.json").write_text(
+        json.dumps({"schema": toolchain.SCHEMA, "identity": "abcd", "bytes": 1})
+    )
 
 
 def left() -> list[str]:

@@ -20,7 +20,7 @@ def test_a_toolchain_that_was_never_made_is_not_found() -> None:
     assert toolchain.find("trixie", "gcc-14") is None
 
 
-@pytest.mark.parametrize("meta", ["", "{", "[]", '{"schema": 1}', '{"schema": 2, "identity": "x"}'])
+@pytest.mark.parametrize("meta", ["", "{", "[]", '{"schema": 2}', '{"schema": 1, "identity": "x"}'])
 def test_a_toolchain_with_a_damaged_record_is_not_believed(cache: Path, meta: str) -> None:
     home = cache / "roots/trixie-gcc-14"
     (home / "root/usr").mkdir(parents=True)
@@ -31,7 +31,8 @@ def test_a_toolchain_with_a_damaged_record_is_not_believed(cache: Path, meta: st
 def test_removing_a_toolchain_says_what_it_freed(cache: Path) -> None:
     home = cache / "roots/trixie-gcc-14"
     (home / "root/usr").mkdir(parents=True)
-    (home / "meta.json").write_text(json.dumps({"schema": 1, "identity": "x", "bytes": 77}))
+    meta = {"schema": toolchain.SCHEMA, "identity": "x", "bytes": 77}
+    (home / "meta.json").write_text(json.dumps(meta))
     found = toolchain.find("trixie", "gcc-14")
     assert found is not None
     assert toolchain.remove(found) == 77

@@ -30,7 +30,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("bookworm-gcc-12", "trixie-gcc-12"):
         home = toolchain.roots_dir() / name
         (home / "root/usr").mkdir(parents=True)
-        (home / "meta.json").write_text(json.dumps({"schema": 1, "identity": name, "bytes": 1}))
+        (home / "meta.json").write_text(
+            json.dumps({"schema": toolchain.SCHEMA, "identity": name, "bytes": 1})
+        )
     return toolchain.roots_dir() / "bookworm-gcc-12/root"
 
 

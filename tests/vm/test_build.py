@@ -302,8 +302,9 @@ def test_a_makefile_without_end_is_ended_and_named(
     makefile = f"obj-m := m.o\n$(obj)/m.o: endless\nendless:\n\tcd $(obj); {recipe}\n"
     src = module(tmp_path / "m", {"Makefile": makefile, "m.c": c("m")})
     before = _sandboxed(tmp_path)
-    with pytest.raises(BuildError, match=reason):
+    with pytest.raises(BuildError, match=reason) as caught:
         build.build(src, kernel, limits=bounds)
+    assert ("LKM_BUILD_TIMEOUT=" in str(caught.value.hint)) == ("longer" in reason)
     assert _sandboxed(tmp_path) == before == []
 
 

@@ -14,7 +14,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,10 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from lkm.errors import BuildError, ExcludedError, HostError, UsageError
+from lkm import project
+from lkm.errors import ExcludedError, HostError, UsageError
 from lkm.kbuild import artifacts, diagnostics, make, workdir
 from lkm.kbuild.diagnostics import Diagnostic
-from lkm.kbuild.limits import LIMITS, Limits
+from lkm.kbuild.failure import failure, no_space
+from lkm.kbuild.limits import Limits, chosen
 from lkm.kbuild.make import Outcome, Place
 from lkm.kbuild.workdir import Copy, SourceChangedError, WorkDir
 from lkm.kernels.kernel import Kernel
@@ -99,19 +100,23 @@ def build(
     extra_flags: Sequence[str] = (),
     progress: Progress = SILENT,
     output: Path | None = None,
-    limits: Limits = LIMITS,
+    limits: Limits | None = None,
 ) -> Build:
     """Build `source` for `kernel` and publish the artifacts in `output`, by default `DIR/build`, below RELEASE.
 
-    `extra_flags` are compiler flags (`-DDEBUG`, through KCFLAGS) and make variables (`W=1`). Unchanged input
-    runs nothing. Published are the .ko files, Module.symvers, compile_commands.json and build.log.
+    `limits` are the user's (`limits.chosen`) where they are not given. `extra_flags` are compiler flags
+    (`-DDEBUG`, through KCFLAGS) and make variables (`W=1`). Unchanged input runs nothing. Published are the .ko
+    files, Module.symvers, compile_commands.json and build.log.
 
-    A source with a dkms.conf is built as that says. Raises BuildError where the source does not build or goes
-    over `limits`, ExcludedError where its dkms.conf says that it is not for this kernel, UsageError where there
-    is no module in it, HostError where this computer cannot build or hold it.
+    A source with a dkms.conf is built as that says, and one whose lkm.toml names Debian packages has these in
+    its toolchain, fetched where they are not on this disk. Raises BuildError where the source does not build
+    or goes over `limits`, ExcludedError where its dkms.conf says that it is not for this kernel, UsageError
+    where there is no module in it, HostError where this computer cannot build or hold it.
     """
     started, read_at = time.monotonic(), time.time()
+    limits = limits or chosen()
     arguments = make.make_arguments(extra_flags)
+    kernel = _equipped(source, kernel, progress)
     work = workdir.work_dir(source, kernel)
     with _disk_errors(source):
         base, mark = artifacts.claim(source, output)
@@ -181,6 +186,16 @@ def _stored(
     )
 
 
+def _equipped(source: ModuleSource, kernel: Kernel, progress: Progress) -> Kernel:
+    """The kernel with the toolchain that the source wants."""
+    packages = project.build_packages(source)
+    if not packages:
+        return kernel
+    from lkm.kernels import additions
+
+    return additions.with_packages(kernel, packages, progress=progress)
+
+
 def _content_key(
     source: ModuleSource, kernel: Kernel, copies: Sequence[Copy], arguments: Sequence[str]
 ) -> str:
@@ -206,7 +221,7 @@ def _compile(
     found = diagnostics.parse(outcome.lines, place.locate)
     try:
         if outcome.returncode or outcome.stopped:
-            raise _failure(place, outcome, found, work)
+            raise failure(place, outcome, found, work)
         files, manifest = results.collect(place, work, results.order(place, work))
         manifest["diagnostics"] = [diagnostic.to_dict() for diagnostic in found]
         return artifacts.save(work, key, files, manifest)
@@ -234,7 +249,7 @@ def _compile_dkms(
     outcome = make.run_command(place, command, work.log, progress, limits)
     found = reading.complaints(source, conf) + diagnostics.parse(outcome.lines, place.locate)
     if outcome.returncode or outcome.stopped:
-        raise _failure(place, outcome, found, work, building.failed_step(place, outcome))
+        raise failure(place, outcome, found, work, building.failed_step(place, outcome))
     if error := building.missing(place, conf, outcome, work.log):
         raise error
     files, manifest = results.collect(place, work, building.modules(conf))
@@ -269,51 +284,6 @@ def _check_kernel(kernel: Kernel) -> None:
         )
 
 
-def _failure(
-    place: Place, outcome: Outcome, found: Sequence[Diagnostic], work: WorkDir, step: str = ""
-) -> BuildError | HostError:
-    if (
-        any("No space left on device" in line for line in outcome.lines)
-        and _free(work.tree) < 16 << 20
-    ):
-        return _no_space(work.tree)
-    from lkm.kbuild import goals
-
-    errors = sum(diagnostic.severity == "error" for diagnostic in found)
-    if outcome.stopped:
-        why = f": its build {outcome.stopped}, and was ended"
-    else:
-        why = (
-            f": {errors} error{'s' * (errors > 1)}"
-            if errors
-            else f": {step or f'make ended with {outcome.returncode}'}"
-        )
-    shown = [line for diagnostic in found for line in diagnostic.lines]
-    if not errors:
-        shown += diagnostics.tail(outcome.lines)
-    return BuildError(
-        f"{place.source.name} does not build for {place.kernel.release}{why}",
-        argv=outcome.argv,
-        returncode=outcome.returncode,
-        diagnostics=shown,
-        log_path=work.log,
-        hint=_hint(place.kernel, found) or goals.hint(place.source) or f"less {work.log}",
-    )
-
-
-# scripts/mod/modpost.c: `"SYMBOL" [MODULE.ko] undefined!`; Linux 7.3: `MODULE.ko: symbol 'SYMBOL' undefined!`
-_UNDEFINED = r"""modpost: (?:"(?P<old>[^"]+)" |.*symbol '(?P<new>[^']+)' ).*undefined!"""
-
-
-def _hint(kernel: Kernel, found: Sequence[Diagnostic]) -> str | None:
-    for diagnostic in found:
-        if match := re.fullmatch(_UNDEFINED, diagnostic.text):
-            exports = kernel.build_dir_on_host / "Module.symvers"
-            symbol = match["old"] or match["new"]
-            return f"{kernel.release} exports no such symbol: grep -w {symbol} {exports}"
-    return None
-
-
 def _check_writable(base: Path) -> None:
     """Refuse before make has run for nothing."""
     existing = next(path for path in (base, *base.parents) if path.exists())
@@ -327,18 +297,6 @@ def _not_writable(path: Path) -> HostError:
     )
 
 
-def _free(path: Path) -> int:
-    status = os.statvfs(next(parent for parent in (path, *path.parents) if parent.exists()))
-    return status.f_bavail * status.f_frsize
-
-
-def _no_space(path: Path) -> HostError:
-    return HostError(
-        f"no space left for {path}: {_free(path) / (1 << 20):.1f} MiB free",
-        hint=f"df -h {path.parent}",
-    )
-
-
 @contextmanager
 def _disk_errors(source: ModuleSource) -> Iterator[None]:
     """Say what a failed write to the store or to the user's directory means."""
@@ -347,7 +305,7 @@ def _disk_errors(source: ModuleSource) -> Iterator[None]:
     except OSError as error:
         path = Path(os.fsdecode(error.filename2 or error.filename or cache_dir()))
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _no_space(path) from error
+            raise no_space(path) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             inside = path.is_relative_to(cache_dir())
             raise (_no_store(error) if inside else _not_writable(path)) from error
@@ -371,7 +329,7 @@ def clean(source: ModuleSource) -> tuple[Path, ...]:
         kept = workdir.of_source(source)
         if kept.is_dir():
             for path in sorted(kept.iterdir()):
-                with workdir.locked(path, timeout=LIMITS.seconds):
+                with workdir.locked(path, timeout=chosen().seconds):
                     workdir.remove_tree(path)
             kept.rmdir()
             removed.append(kept)

@@ -13,11 +13,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import Popen
 
-__all__ = ["LIMITS", "Limits", "Watch", "jobs", "take_jobs", "watched"]
+from lkm import config
+
+__all__ = ["LIMITS", "Limits", "Watch", "chosen", "jobs", "take_jobs", "watched"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,13 @@ class Limits:
 
 
 LIMITS = Limits()
+
+
+def chosen() -> Limits:
+    """The limits of a build, with the user's own time where that is set: `lkm.config`."""
+    seconds = config.load().build_timeout
+    return LIMITS if seconds is None else replace(LIMITS, seconds=seconds)
+
 
 _jobs: int | None = None
 

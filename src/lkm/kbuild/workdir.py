@@ -1,7 +1,7 @@
 """The private copy of a source that the sandboxed make may write to, and the lock on it.
 
 CACHE/work/NAME-HASH/            a source; `origin` says which
-  RELEASE-HASH/                  a kernel
+  RELEASE-HASH/                  a kernel, and the toolchain that builds for it
     lock · build.log
     tree/                        copies of the sources, and what make leaves
     state.json                   what was copied, by content; absent while `tree` is in doubt
@@ -81,7 +81,8 @@ def of_source(source: ModuleSource) -> Path:
 
 def work_dir(source: ModuleSource, kernel: Kernel) -> WorkDir:
     """The private directory for building `source` for `kernel`; it may not exist yet."""
-    digest = hashlib.sha256(kernel.identity.encode()).hexdigest()[:12]
+    made_by = f"{kernel.identity} {kernel.toolchain.identity}"
+    digest = hashlib.sha256(made_by.encode()).hexdigest()[:12]
     return WorkDir(of_source(source) / f"{_slug(kernel.release)}-{digest}")
 
 

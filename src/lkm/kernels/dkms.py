@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lkm import atomic, paths
+from lkm import atomic, paths, project
 from lkm.arch import X86_64
 from lkm.errors import HostError, UsageError
 from lkm.kernels.suites import STABLE, SUITES, suite_named
 from lkm.progress import SILENT, Progress
+from lkm.source import DKMS_CONF
 
 if TYPE_CHECKING:
     from lkm.kernels import apt
@@ -41,9 +43,10 @@ def package(name: str, *, suite: str = STABLE, progress: Progress = SILENT) -> P
     """The directory of the module source in a package of Debian, fetched where it is not on this disk.
 
     `NAME@SUITE` is the package of another suite. The directory is the one below the package's /usr/src that has
-    a dkms.conf, or elsewhere in it. Verified by apt; no maintainer script runs, and nothing that the package
-    depends on is fetched. Raises UsageError where the suite does not have it, or where it has no module
-    source or several, HostError where there is no network.
+    a dkms.conf, or elsewhere in it. Verified by apt; no maintainer script runs. The development packages that
+    it depends on are named in a lkm.toml beside the dkms.conf, and fetched when it is built. Raises UsageError
+    where the suite does not have it, or where it has no module source or several, HostError where there is no
+    network.
     """
     name, _, chosen = name.partition("@")
     suite = chosen or suite
@@ -89,8 +92,60 @@ def _fetch(home: Path, name: str, suite: str, progress: Progress) -> None:
             root.mkdir()
             progress.step(f"fetching {found.name} {found.version}")
             toolchain.unpack(downloads.get(world, [found], archives, progress=progress), root)
+            _name_packages(root, needed_for_builds(world, found))
 
     apt.retrying(apt.world(suite, X86_64), make, progress)
+
+
+_OF_BUILDS = re.compile(r"(?:.+/)?(devel|libdevel|interpreters|perl|python)")
+"""The sections of Debian's archive (Policy 2.4) whose packages a build calls or includes. The others that a
+package depends on are for its module's users: an X server, udev."""
+
+
+def needed_for_builds(world: apt.World, package: apt.Package) -> tuple[str, ...]:
+    """What a build of `package` may need of what it depends on, as `lkm.project.build_packages` has it."""
+    from lkm.kernels import apt
+
+    known = set(apt.cache(world, ["pkgnames"]).split())
+    wanted = [
+        [name for name in alternatives if name in known]
+        for alternatives in _depends(
+            apt.cache(world, ["show", f"{package.name}={package.version}"])
+        )
+    ]
+    names = sorted({name for alternatives in wanted for name in alternatives} - {"dkms"})
+    sections = _sections(apt.cache(world, ["show", *names])) if names else {}
+    return tuple(
+        " | ".join(alternatives)
+        for alternatives in wanted
+        if alternatives and _OF_BUILDS.fullmatch(sections.get(alternatives[0], ""))
+    )
+
+
+def _depends(control: str) -> list[list[str]]:
+    """The names of a package's Depends, a list of alternatives for each (Policy 7.1)."""
+    field = next((line for line in control.splitlines() if line.startswith("Depends: ")), "")
+    clauses = field.removeprefix("Depends: ").split(",")
+    return [
+        [re.split(r"[\s(:]", each.strip(), maxsplit=1)[0] for each in clause.split("|")]
+        for clause in clauses
+        if clause.strip()
+    ]
+
+
+def _sections(control: str) -> dict[str, str]:
+    found = re.findall(r"(?ms)^Package: (\S+)$.*?^Section: (\S+)$", control)
+    return dict(found)
+
+
+def _name_packages(root: Path, packages: Sequence[str]) -> None:
+    for conf in root.rglob(DKMS_CONF):
+        path = conf.with_name(project.FILE)
+        if packages and not path.exists():
+            names = ", ".join(f'"{name}"' for name in packages)
+            path.write_text(
+                f"# written by lkm: what the package depends on\n[build]\npackages = [{names}]\n"
+            )
 
 
 def _alone(world: apt.World, name: str) -> apt.Package:

@@ -33,17 +33,18 @@ __all__ = [
     "find",
     "glibc_needed",
     "links_first",
+    "packages_of",
     "remove",
     "roots_dir",
     "unpack",
 ]
 
-SCHEMA = 1
+SCHEMA = 2
 
 _PACKAGES = (
     "base-files", "bash", "bc", "binutils", "busybox-static", "bzip2", "coreutils", "cpio", "dash",
     "debianutils", "diffutils", "dpkg", "findutils", "grep", "gzip", "kmod", "libc6-dev", "libelf1",
-    "make", "mawk", "openssl", "patch", "perl-base", "sed", "tar", "xz-utils", "zstd",
+    "make", "mawk", "openssl", "patch", "perl", "sed", "tar", "xz-utils", "zstd",
 )  # fmt: skip
 _PAHOLE = {"bullseye": "dwarves"}
 
@@ -108,6 +109,12 @@ def disk_use(toolchain: Toolchain) -> int:
         return int(json.loads((toolchain.root.parent / "meta.json").read_text())["bytes"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0
+
+
+def packages_of(toolchain: Toolchain) -> frozenset[str]:
+    """The packages that a root was made of, each `NAME VERSION`."""
+    meta = json.loads((toolchain.root.parent / "meta.json").read_text())
+    return frozenset(meta["packages"])
 
 
 def add_mount_points(root: Path, inside: Iterable[str]) -> None:

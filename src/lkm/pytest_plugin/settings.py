@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lkm.errors import UsageError
+from lkm.project import table
 
 __all__ = ["DEAD", "IN_FILES", "MARKER", "Settings", "checked", "settings_of", "upwards"]
 
@@ -129,7 +130,7 @@ def _places(item: pytest.Item) -> Iterator[tuple[str, dict[str, Any], Iterable[s
             yield f"lkm_{key} in {config.inipath or 'the command line'}", {key: value}, IN_FILES
     for directory in upwards(item):
         if (path := directory / "lkm.toml").is_file():
-            yield str(path), _toml(path), IN_FILES
+            yield str(path), table(path, "pytest"), IN_FILES
             break
     for marker in reversed(list(item.iter_markers(MARKER))):
         if marker.args:
@@ -140,23 +141,6 @@ def _places(item: pytest.Item) -> Iterator[tuple[str, dict[str, Any], Iterable[s
         yield f"@pytest.mark.lkm of {item.name}", dict(marker.kwargs), _KEYS
     if (given := config.getoption("lkm_kernel")) is not None:
         yield "--lkm-kernel", {"kernel": given}, _KEYS
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    import tomllib
-
-    try:
-        table = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
-    extra = [key for key in table if key != "pytest"]
-    if extra or not isinstance(table.get("pytest", {}), dict):
-        raise UsageError(
-            f"{path} has one table, pytest, and not {', '.join(extra) or 'a value of that name'}",
-            hint='[pytest] and below it kernel = "6.1", for example',
-        )
-    found: dict[str, Any] = table.get("pytest", {})
-    return found
 
 
 def _parsed(place: str, key: str, value: Any, keys: Iterable[str]) -> Any:

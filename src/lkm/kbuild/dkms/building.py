@@ -12,7 +12,7 @@ from lkm.errors import BuildError
 from lkm.kbuild import make
 from lkm.kbuild.dkms.conf import Conf
 from lkm.kbuild.dkms.reading import DKMS_TREE, binds, script, variables
-from lkm.kbuild.limits import Limits
+from lkm.kbuild.limits import Limits, jobs
 from lkm.kbuild.make import Outcome, Place
 from lkm.kbuild.workdir import Copy, WorkDir
 from lkm.kernels.kernel import Kernel
@@ -33,9 +33,8 @@ def argv(
     """The whole command line of a DKMS build; `arguments` are make's variables, which every make gets."""
     kernel = place.kernel
     command = conf.make or f"make -C {variables(kernel)['kernel_source_dir']} M={place.inside}"
-    jobs = len(os.sched_getaffinity(0))
     if command.startswith("make"):
-        command = f"make -j{jobs} KERNELRELEASE={kernel.release}{command.removeprefix('make')}"
+        command = f"make -j{jobs()} KERNELRELEASE={kernel.release}{command.removeprefix('make')}"
     pairs = [text for module in conf.modules for text in (module.path, module.file)]
     words = [place.inside, command, conf.pre_build or "", *conf.patches, "--", *pairs]
     return make.limited(
