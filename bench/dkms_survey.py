@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import re
 import sys
 import time
@@ -155,6 +154,9 @@ def _size(directory: Path) -> int:
 
 def table(names: Iterable[str], kernels: Sequence[Kernel]) -> Iterator[str]:
     """The Markdown of what is kept: a row a package, then the reasons."""
+    named = [f"{kernel.release} ({kernel.toolchain.cc})" for kernel in kernels]
+    yield f"Kernels: {', '.join(named)}."
+    yield ""
     heads = [series_of(kernel.release) for kernel in kernels]
     yield f"| package | {' | '.join(heads)} |"
     yield "|---" * (len(heads) + 1) + "|"
@@ -195,7 +197,6 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=600)
     parser.add_argument("--write", type=Path, metavar="PAGE")
     arguments = parser.parse_args()
-    os.nice(10)
     kernels = [store.get(name) for name in arguments.kernel or KERNELS]
     names = arguments.package or packages(arguments.suite)
     survey(names, kernels, time.monotonic() + 60 * arguments.minutes)

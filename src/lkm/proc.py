@@ -27,7 +27,7 @@ from typing import IO, Any
 
 from lkm.errors import HostError
 
-__all__ = ["Crew", "Finished", "deathbound", "end", "find_tool", "popen", "run", "stream"]
+__all__ = ["Crew", "Finished", "cores", "deathbound", "end", "find_tool", "popen", "run", "stream"]
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,12 @@ SYSTEM_PATH = ":/usr/sbin:/sbin"
 """Where to look besides PATH, which for an ordinary user may lack the system's own directories."""
 TAIL_LINES = 200
 """How many of a child's last lines are kept."""
+
+
+def cores() -> int:
+    """How many cores this process may use: sched_getaffinity(2)."""
+    return len(os.sched_getaffinity(0))
+
 
 _PACKAGES = {
     "apt-get": "apt",

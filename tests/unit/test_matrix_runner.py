@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 from tests.unit.matrix_cells import KERNELS, cell, reported, result, source
 
-from lkm import cli
+from lkm import cli, proc
 from lkm.errors import HostError, MachineError, UsageError
 from lkm.kbuild import limits
 from lkm.kernels import store
@@ -308,7 +307,7 @@ def test_no_scheduler_is_trouble_of_this_computer(monkeypatch: pytest.MonkeyPatc
 def test_a_worker_has_its_share_of_the_cores_for_make(
     workers: int, cells: int, share: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor, "cores", lambda: 4)
+    monkeypatch.setattr(proc, "cores", lambda: 4)
     with executor.Local(workers).open(cells) as pool:
         assert pool.submit(limits.jobs).result() == share
-    assert limits.jobs() == len(os.sched_getaffinity(0))
+    assert limits.jobs() == proc.cores()

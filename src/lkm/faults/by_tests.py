@@ -125,7 +125,7 @@ class ByTests:
     def _run(self, wanted: Sequence[Wanted]) -> list[Fault]:
         """The faults, from one pytest a processor."""
         self._progress.step(f"failing calls of {self._subject.target.name}")
-        workers = max(1, min(len(os.sched_getaffinity(0)), len(wanted)))
+        workers = max(1, min(proc.cores(), len(wanted)))
         with tempfile.TemporaryDirectory(prefix="lkm-faults-") as made, working(workers) as pool:
             jobs = [
                 self._job(Path(made) / str(at), tuple(wanted[at::workers]))

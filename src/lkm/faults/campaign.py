@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lkm import code
+from lkm import code, proc
 from lkm.errors import MachineError, ModuleFailure, UsageError
 from lkm.faults.exercise import exercise
 from lkm.faults.fault import Fault, Result, judged
@@ -239,7 +238,7 @@ class Campaign:
         self._progress.step(f"failing calls of {self._subject.target.name}")
         done = {} if self._again else self._kept.among(numbers)
         waiting = [n for n in numbers if n not in done]
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        with ThreadPoolExecutor(proc.cores()) as pool:
             try:
                 for future in as_completed([pool.submit(self._one, n) for n in waiting]):
                     fault = future.result()

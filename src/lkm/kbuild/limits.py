@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import Popen
 
-from lkm import config
+from lkm import config, proc
 
 __all__ = ["LIMITS", "Limits", "Watch", "chosen", "jobs", "take_jobs", "watched"]
 
@@ -54,7 +54,7 @@ def take_jobs(number: int) -> None:
 
 def jobs() -> int:
     """How many of make's jobs a build runs at once: one a core, where nobody said otherwise."""
-    return _jobs or len(os.sched_getaffinity(0))
+    return _jobs or proc.cores()
 
 
 class Watch:

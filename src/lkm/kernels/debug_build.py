@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import time
@@ -113,7 +112,7 @@ def configure(work: Work, fragment: str) -> None:
 
 def compile_kernel(work: Work, progress: Progress) -> None:
     """Image and modules, made on all processors; what an interrupted build has made is not made again."""
-    jobs = len(os.sched_getaffinity(0))
+    jobs = proc.cores()
     minutes = OBJECTS * CORE_SECONDS / jobs / 60
     about = f"{OBJECTS} objects, about {minutes:.0f} minutes on {jobs} idle processors"
     progress.step(f"building {work.release} (once): {about}")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from lkm import pool
+from lkm import pool, proc
 from lkm.kernels import packaging, record
 from lkm.kernels.apt import Package
 from lkm.kernels.record import Record
@@ -32,7 +32,7 @@ def compress_modules(directory: Path, progress: Progress = SILENT) -> None:
     if sum(path.stat().st_size for path in plain) < _LARGE:
         return
     progress.step(f"compressing the modules of {directory.name}")
-    workers = len(os.sched_getaffinity(0))
+    workers = proc.cores()
     with pool.working(workers) as threads:
         shares = (plain[start::workers] for start in range(workers))
         threads.results([threads.submit(partial(_compress, share)) for share in shares])

@@ -12,10 +12,11 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from lkm import proc
 from lkm.errors import HostError
 from lkm.kbuild.limits import take_jobs
 
-__all__ = ["Local", "Workers", "cores"]
+__all__ = ["Local", "Workers"]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -32,25 +33,20 @@ class Workers(Protocol):
         """An executor for so many cells. Leaving it by an error ends what is still running there."""
 
 
-def cores() -> int:
-    """How many cells this computer can run at once: its cores, as far as this process may use them."""
-    return max(1, len(os.sched_getaffinity(0)))
-
-
 class Local:
     """Processes of this computer."""
 
     remote = False
 
     def __init__(self, jobs: int | None = None) -> None:
-        self.jobs = jobs or cores()
+        self.jobs = jobs or proc.cores()
         self.troubles: list[HostError] = []
 
     @contextlib.contextmanager
     def open(self, cells: int) -> Iterator[Executor]:
         """A pool of processes that the kernel kills when this one dies, each with its share of the cores."""
         workers = max(1, min(self.jobs, cells))
-        share = max(1, cores() // workers)
+        share = max(1, proc.cores() // workers)
         # spawn: this process has threads, which a fork would not take along.
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(
