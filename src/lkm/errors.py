@@ -48,8 +48,12 @@ __all__ = [
 
 def errno_name(number: int) -> str:
     """The symbol of a positive errno, `ENOEXEC` for 8; `errno 4096` for one without a name."""
-    return _errno.errorcode.get(number) or _KERNELS_OWN.get(number, f"errno {number}")
+    known = _WRITTEN.get(number) or _errno.errorcode.get(number)
+    return known or _KERNELS_OWN.get(number, f"errno {number}")
 
+
+_WRITTEN = {35: "EDEADLK", 95: "EOPNOTSUPP"}
+"""Of two names for a number Python has the other, EDEADLOCK and ENOTSUP."""
 
 _KERNELS_OWN = {
     512: "ERESTARTSYS", 513: "ERESTARTNOINTR", 514: "ERESTARTNOHAND", 515: "ENOIOCTLCMD",

@@ -258,3 +258,7 @@ def test_errnos_that_only_the_kernel_has_get_their_names() -> None:
     assert [errno_name(number) for number in (512, 517, 524, 4000)] == [
         "ERESTARTSYS", "EPROBE_DEFER", "ENOTSUPP", "errno 4000",
     ]  # fmt: skip
+
+
+def test_an_errno_of_two_names_has_the_one_that_modules_are_written_with() -> None:
+    assert [errno_name(number) for number in (11, 35, 95)] == ["EAGAIN", "EDEADLK", "EOPNOTSUPP"]
