@@ -15,7 +15,12 @@ MANY = tuple(f"6.{number}.0-cloud-amd64" for number in range(16))
 TRIED: list[str] = []
 
 
-def find(states: Mapping[int, str], known: tuple[int, ...] = (), step: Step = Step.LOAD) -> Border:
+def find(
+    states: Mapping[int, str],
+    known: tuple[int, ...] = (),
+    step: Step = Step.LOAD,
+    given: tuple[bool, bool] = (True, True),
+) -> Border:
     """The border of a source that has these states from each number on."""
 
     def truth(kernel: str) -> CellResult:
@@ -28,7 +33,9 @@ def find(states: Mapping[int, str], known: tuple[int, ...] = (), step: Step = St
         return truth(kernel)
 
     TRIED.clear()
-    return bisect(MANY, step, lambda k: truth(k) if MANY.index(k) in known else None, run)
+    return bisect(
+        MANY, step, lambda k: truth(k) if MANY.index(k) in known else None, run, given=given
+    )
 
 
 @pytest.mark.parametrize("first", range(1, 16))
@@ -41,6 +48,42 @@ def test_every_border_is_found_in_six_cells(first: int) -> None:
 def test_what_is_known_is_used_first() -> None:
     border = find({0: "ok", 9: "problem"}, known=(0, 8, 9, 15))
     assert (border.bad.kernel, border.ran) == (MANY[9], 0)
+
+
+@pytest.mark.parametrize(
+    ("known", "ran"),
+    [
+        ((8, 9), 0),  # both sides of it: no end is asked
+        ((8,), 1 + 3),  # 15, 11, 10, 9
+        ((9,), 1 + 4),  # 0, 4, 6, 7, 8
+        ((2, 4, 12), 4),  # 8, 10, 9, and the 11 that is nearest to the middle
+    ],
+)
+def test_an_end_is_tried_only_where_nothing_known_makes_up_for_it(
+    known: tuple[int, ...], ran: int
+) -> None:
+    border = find({0: "ok", 9: "problem"}, known)
+    assert border.bad.kernel == MANY[9]
+    assert border.ran <= ran
+    assert border.untried == tuple(
+        kernel for at, kernel in enumerate(MANY) if kernel not in TRIED and at not in known
+    )
+
+
+def test_an_end_that_nobody_chose_may_be_excluded() -> None:
+    states = {0: "excluded", 3: "ok", 10: "load-failed", 14: "excluded"}
+    border = find(states, given=(False, False))
+    assert (border.good.kernel, border.bad.kernel) == (MANY[9], MANY[10])
+    with pytest.raises(UsageError, match=rf"{MANY[0]} is no end"):
+        find(states, given=(True, False))
+
+
+def test_the_first_border_that_is_known_counts_where_nobody_chose_the_ends() -> None:
+    states = {0: "ok", 4: "hung", 8: "ok"}
+    border = find(states, known=tuple(range(16)), given=(False, False))
+    assert (border.bad.kernel, border.odd[0].kernel) == (MANY[4], MANY[8])
+    with pytest.raises(UsageError, match="both good"):
+        find(states, known=tuple(range(16)))
 
 
 @pytest.mark.parametrize("silent", ["excluded", "error", "bad-input"])

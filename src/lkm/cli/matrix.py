@@ -46,13 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tests", action="store_true", help="run the source's own pytest suite on each kernel, too"
     )
-    parser.add_argument(
-        "--timeout",
-        type=float,
-        metavar="S",
-        default=_TIMEOUT,
-        help="seconds that each load and each unload may take (default: %(default)g)",
-    )
+    add_timeout(parser)
     parser.add_argument(
         "-j", "--jobs", type=int, metavar="N", help="cells at once (default: as many as cores)"
     )
@@ -64,13 +58,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_kernels(parser: argparse.ArgumentParser) -> None:
+def add_kernels(
+    parser: argparse.ArgumentParser, *, default: str = "the newest of each series"
+) -> None:
     """`--kernels LIST`."""
     completes_kernels(
         parser.add_argument(
             "--kernels",
             metavar="LIST",
-            help="6.1..7.2, oldest,newest, a glob, several with commas (default: the newest of each series)",
+            help=f"6.1..7.2, oldest,newest, a glob, several with commas (default: {default})",
         )
     )
 
@@ -85,16 +81,38 @@ def add_where(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_timeout(parser: argparse.ArgumentParser) -> None:
+    """`--timeout S`."""
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="S",
+        default=_TIMEOUT,
+        help="seconds that each load and each unload may take (default: %(default)g)",
+    )
+
+
+def check_timeout(arguments: argparse.Namespace) -> None:
+    """Raise UsageError for a `--timeout` that is none."""
+    if not 0 < arguments.timeout < float("inf"):
+        raise UsageError(f"--timeout {arguments.timeout:g}", hint="give seconds, more than 0")
+
+
+def is_quiet(arguments: argparse.Namespace) -> bool:
+    """Whether nothing is said of how far it is: with `--json`, where nobody sits before a terminal."""
+    return bool(arguments.json) and not sys.stderr.isatty()
+
+
 def main(arguments: argparse.Namespace) -> int:
     """`lkm matrix`."""
     from lkm.matrix.outcome import exit_code
     from lkm.matrix.plan import kernels_of, plan
 
-    if arguments.timeout <= 0:
-        raise UsageError(f"--timeout {arguments.timeout:g}", hint="give seconds, more than 0")
+    check_timeout(arguments)
     _check_writable(arguments)
     runner = runner_for(arguments)
-    with working(quiet=arguments.json) as progress:
+    quiet = is_quiet(arguments)
+    with working(quiet=quiet) as progress:
         kernels = kernels_of(arguments.kernels, progress=progress)
         planned = plan(
             arguments.sources,
@@ -105,8 +123,8 @@ def main(arguments: argparse.Namespace) -> int:
             progress=progress,
         )
         waiting = runner.begin(planned.cells())
-        fetch(waiting, runner, quiet=arguments.json)
-    done = _run(planned, runner, quiet=arguments.json)
+    fetch(waiting, runner, quiet=quiet)
+    done = _run(planned, runner, quiet=quiet)
     _show(arguments, done, runner)
     return exit_code(done.results)
 

@@ -29,7 +29,8 @@ class Border:
     """Where a source stops being good, in the order of `kernels` between the two ends.
 
     `unjudged` lie between `good` and `bad` and say nothing: excluded, or without a verdict. `odd` are kernels
-    whose known results contradict a single border. `ran` counts the cells that ran for it.
+    whose known results contradict a single border. `untried` are taken to be like those on their side of it.
+    `ran` counts the cells that ran for it.
     """
 
     step: Step
@@ -38,6 +39,7 @@ class Border:
     bad: CellResult
     unjudged: tuple[CellResult, ...] = ()
     odd: tuple[CellResult, ...] = ()
+    untried: tuple[str, ...] = ()
     ran: int = 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -50,6 +52,7 @@ class Border:
             "bad": self.bad.to_dict(),
             "unjudged": [result.to_dict() for result in self.unjudged],
             "odd": [result.to_dict() for result in self.odd],
+            "untried": list(self.untried),
             "ran": self.ran,
         }
 
@@ -73,17 +76,21 @@ def bisect(
     step: Step,
     known: Callable[[str], CellResult | None],
     run: Probe,
+    *,
+    given: tuple[bool, bool] = (True, True),
 ) -> Border:
-    """The border between `kernels[0]`, which has to be good, and `kernels[-1]`, which has to be bad.
+    """The border between `kernels[0]`, where it has to be good, and `kernels[-1]`, where it has to be bad.
 
-    `known` gives results that cost nothing, `run` the others. Raises UsageError where an end is not what it has
-    to be or is excluded; where the infrastructure gave it no verdict, HostError or MachineError as it did.
+    `known` gives results that cost nothing, `run` the others. An end runs only where no known result makes up
+    for it. `given` says which ends somebody chose: in place of another that is excluded the next kernel counts.
+
+    Raises UsageError where an end is not what it has to be or is excluded; where the infrastructure gave it no
+    verdict, HostError or MachineError as it did.
     """
-    search = _Search(tuple(kernels), step, known, run)
-    search.check_ends()
-    low, high = search.narrowed()
+    search = _Search(tuple(kernels), step, known, run, given)
+    low, high = search.begin()
     while middle := search.middle(low, high):
-        good = passes(search.at(middle), step)
+        good = search.said(middle)
         if good is not None:  # else the next look passes it over
             low, high = (middle, high) if good else (low, middle)
     return search.border(low, high)
@@ -98,37 +105,77 @@ class _Search:
         step: Step,
         known: Callable[[str], CellResult | None],
         run: Probe,
+        given: tuple[bool, bool],
     ) -> None:
         self._kernels = kernels
         self._step = step
         self._run = run
+        self._given = given
         self._ran = 0
         found = ((index, known(kernel)) for index, kernel in enumerate(kernels))
         self._results = {index: result for index, result in found if result}
 
-    def at(self, index: int) -> CellResult:
+    def said(self, index: int) -> bool | None:
+        """Whether the source is good there, which is tried where it is not known."""
         if index not in self._results:
             self._results[index] = self._run(self._kernels[index])
             self._ran += 1
-        return self._results[index]
+        return passes(self._results[index], self._step)
 
-    def check_ends(self) -> None:
+    def begin(self) -> tuple[int, int]:
+        """A good kernel and a bad one after it, as close as is known; ends that have to be tried for it are."""
         if len(self._kernels) < 2:
             raise UsageError(
                 f"between {self._kernels[0] if self._kernels else 'no kernel'} and itself there is no border",
                 hint="lkm bisect SOURCE --kernels 5.10..",
             )
-        ends = self.at(0), self.at(len(self._kernels) - 1)
-        said = tuple(passes(end, self._step) for end in ends)
-        if said != (True, False):
-            raise _wrong_ends(ends, said, self._step)
+        if self._contradicts_the_caller():
+            raise self._no_border()
+        known = set(self._judged().values())
+        if found := self._closest():
+            return found
+        if known != {True}:
+            self._end(0)
+        if known != {False}:
+            self._end(-1)
+        if found := self._closest():
+            return found
+        raise self._no_border()
 
-    def narrowed(self) -> tuple[int, int]:
-        """The closest good and bad of what is known at the start: up to the first that is bad."""
-        judged = sorted((i, passes(r, self._step)) for i, r in self._results.items())
-        high = next(index for index, good in judged if good is False)
-        low = max(index for index, good in judged if good and index < high)
-        return low, high
+    def _judged(self) -> dict[int, bool]:
+        said = ((at, passes(self._results[at], self._step)) for at in sorted(self._results))
+        return {at: good for at, good in said if good is not None}
+
+    def _contradicts_the_caller(self) -> bool:
+        judged, last = self._judged(), len(self._kernels) - 1
+        good, bad = self._given
+        return (good and judged.get(0) is False) or (bad and judged.get(last) is True)
+
+    def _closest(self) -> tuple[int, int] | None:
+        """The first known bad kernel with a known good one before it, and the newest of those."""
+        low = None
+        for index, good in self._judged().items():
+            if good:
+                low = index
+            elif low is not None:
+                return low, index
+        return None
+
+    def _end(self, side: int) -> int:
+        """Try an end, 0 or -1; past those that are excluded, where nobody chose it."""
+        order = list(range(len(self._kernels)))[:: 1 if side == 0 else -1]
+        if not self._given[side]:
+            for index in order:
+                self.said(index)
+                if self._results[index].state != "excluded":
+                    return index
+        self.said(order[0])
+        return order[0]
+
+    def _no_border(self) -> LkmError:
+        first, last = self._end(0), self._end(-1)
+        ends = self._results[first], self._results[last]
+        return _wrong_ends(ends, (self.said(first), self.said(last)), self._step)
 
     def middle(self, low: int, high: int) -> int | None:
         """The kernel nearest to the middle whose result could say something; None where there is none."""
@@ -140,14 +187,16 @@ class _Search:
         return index not in self._results or passes(self._results[index], self._step) is not None
 
     def border(self, low: int, high: int) -> Border:
-        odd = [
-            result
-            for index, result in sorted(self._results.items())
-            if (good := passes(result, self._step)) is not None and good != (index <= low)
-        ]
-        between = tuple(self._results[index] for index in range(low + 1, high))
+        odd = [self._results[at] for at, good in self._judged().items() if good != (at <= low)]
         return Border(
-            self._step, self._kernels, self.at(low), self.at(high), between, tuple(odd), self._ran
+            self._step,
+            self._kernels,
+            self._results[low],
+            self._results[high],
+            unjudged=tuple(self._results[index] for index in range(low + 1, high)),
+            odd=tuple(odd),
+            untried=tuple(k for at, k in enumerate(self._kernels) if at not in self._results),
+            ran=self._ran,
         )
 
 
@@ -160,7 +209,9 @@ def _wrong_ends(ends: Sequence[CellResult], said: Sequence[bool | None], step: S
         return _no_end(ends[said.index(None)], step, evidence)
     if said == (False, True):
         summary = f"it is the other way round: {first} is bad and {last} is good"
-        return UsageError(summary, evidence=evidence, hint=f"--good {last} --bad {first}")
+        return UsageError(
+            summary, evidence=evidence, hint=f"lkm bisect SOURCE --good {last} --bad {first}"
+        )
     both = "good" if said[0] else "bad"
     return UsageError(
         f"no border: {first} and {last} are both {both} at step {step}",
