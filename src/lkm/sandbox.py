@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,20 @@ def check_usable(root: Path) -> None:
         raise HostError(
             "bubblewrap cannot make a sandbox here",
             evidence=done.output.splitlines()[-3:],
-            hint="allow unprivileged user namespaces: sudo sysctl -w kernel.unprivileged_userns_clone=1"
-            " kernel.apparmor_restrict_unprivileged_userns=0, or run lkm as root",
+            hint=_IN_CONTAINER if _is_container() else _ON_HOST,
         )
+
+
+_IN_CONTAINER = (
+    "start the container with --privileged, or its runner with privileged = true (docs/how-to/ci.md);"
+    " a chroot has to be entered by pivot_root"
+)
+_ON_HOST = (
+    "allow unprivileged user namespaces: sudo sysctl -w kernel.unprivileged_userns_clone=1"
+    " kernel.apparmor_restrict_unprivileged_userns=0, or run lkm as root"
+)
+
+
+def _is_container() -> bool:
+    """Root of a whole computer is not refused namespaces; docker and podman leave a file."""
+    return os.geteuid() == 0 or any(map(os.path.exists, ("/.dockerenv", "/run/.containerenv")))

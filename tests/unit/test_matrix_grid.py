@@ -50,3 +50,11 @@ def test_the_table_lies_as_the_terminal_is_wide(
     assert first in next(filter(None, map(str.strip, lines)))
     assert "demo: hung: it hung\\x1b[2J: 6.1, the newest" in lines
     assert lines[-1].startswith("2 cells: 1 ok, 1 hung")
+
+
+def test_what_can_be_done_for_a_cell_without_verdict_is_said_once() -> None:
+    cells = [result(each, "error", "no sandbox", hint="sudo sysctl") for each in KERNELS[:2]]
+    fails = result(KERNELS[2], "problem", "BUG", hint="lkm explain oops")
+    lines = list(told(reported(*cells, fails), Style(io.StringIO())))
+    assert lines[-2] == "hint: sudo sysctl"
+    assert len([line for line in lines if line.startswith("hint:")]) == 1

@@ -135,6 +135,48 @@ def test_junit_has_a_suite_a_row_and_a_case_a_kernel() -> None:
     assert failure.attrib == {"message": "it hung", "type": "hung"}
 
 
+def test_junit_says_of_a_failure_all_that_there_is_in_its_text() -> None:
+    place = {"function": "demo_init", "file": "demo.c", "line": 3, "column": 1}
+    frame = {"function": "demo_init", "module": "demo", "reliable": True, "places": [place]}
+    source = {"file": "demo.c", "line": 3, "first": 2, "lines": ["{", "\t*nowhere = 1;", "}"]}
+    problem = {
+        "kind": "oops", "summary": "BUG: NULL pointer", "function": "demo_init", "source": source,
+        "trace": [frame],
+    }  # fmt: skip
+    module = {
+        "name": "demo", "verdict": "problem", "reason": "BUG: NULL pointer", "problems": [problem],
+        "log": [{"time": number / 10, "text": f"line {number}"} for number in range(100)],
+    }  # fmt: skip
+    cell = result(
+        KERNELS[0], "problem", "BUG: NULL pointer", hint="lkm explain oops", modules=(module,)
+    )
+    failure = ET.fromstring(junit(reported(cell))).find("testsuite/testcase/failure")
+    assert failure is not None
+    lines = (failure.text or "").splitlines()
+    assert lines[:2] == ["problem: BUG: NULL pointer", "hint: lkm explain oops"]
+    assert "  >    3 |         *nowhere = 1;" in lines
+    assert "  demo_init [demo]  demo.c:3" in lines
+    assert lines[-1] == "[    9.900000] line 99"
+    assert sum("] line " in line for line in lines) == 40
+
+
+def test_junit_says_of_an_error_what_to_do() -> None:
+    error = {
+        "summary": "no space",
+        "evidence": ["/cache is full"],
+        "hint": "free some",
+        "exit_code": 3,
+    }
+    cell = result(KERNELS[0], "error", "no space", hint="free some", error=error)
+    found = ET.fromstring(junit(reported(cell))).find("testsuite/testcase/error")
+    assert found is not None
+    assert (found.text or "").splitlines() == [
+        "error: no space",
+        "hint: free some",
+        "/cache is full",
+    ]
+
+
 def test_junit_survives_what_xml_cannot_say() -> None:
     top = ET.fromstring(junit(reported(evil_cell(KERNELS[0]))))
     failure = top.find("testsuite/testcase/failure")

@@ -51,6 +51,9 @@ def told(done: Report, style: Style) -> Iterator[str]:
         yield f"{visible(rows)}: {_coloured(group.state, group.state, style)}: {reason}: {group.where}"
     if len(done.groups) > _REASONS:
         yield f"and {len(done.groups) - _REASONS} more reasons; --json has them all"
+    # Of a cell without a verdict: what a person can do is not about the source.
+    hints = dict.fromkeys(each.hint for each in done.results if each.hint and not each.is_verdict)
+    yield from (f"hint: {visible(hint)}" for hint in hints)
     yield style.dim(_counts(done))
 
 

@@ -1,9 +1,14 @@
-"""A matrix as a JUnit file: a suite for each row, a test case for each kernel."""
+"""A matrix as a JUnit file: a suite for each row, a test case for each kernel.
+
+The elements are those of Jenkins' junit-10.xsd (jenkinsci/xunit-plugin). GitLab shows of a case that failed the
+element's text alone, not its message and not system-out, so that text has to say all of it.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 from xml.etree import ElementTree as ET
 
 from lkm.matrix.group import row_of, tidy
@@ -16,6 +21,8 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 has no way to say, not even escaped (section 2.2)."""
 _MOST = 500
 """Lines of a cell's output."""
+_TAIL = 40
+"""Lines of it that are beside the reason, too."""
 
 
 def junit(done: Report) -> bytes:
@@ -59,19 +66,37 @@ def _case(row: str, cell: CellResult) -> ET.Element:
 
 
 def _evidence(cell: CellResult) -> Iterator[str]:
+    if cell.reason:
+        yield f"{cell.state}: {tidy(cell.reason)}"
+    if cell.hint:
+        yield f"hint: {cell.hint}"
     for diagnostic in cell.diagnostics:
         if diagnostic["severity"] == "error":
             yield from diagnostic["lines"]
     for module in cell.modules:
         if module["reason"]:
             yield f"{module['name']}: {module['verdict']}: {module['reason']}"
+        for problem in module["problems"]:
+            yield from _problem(problem)
     for failure in cell.tests["failures"] if cell.tests else ():
         yield f"{failure['test']}: {failure['message']}"
     if cell.error:
-        yield cell.error["summary"]
         yield from cell.error["evidence"]
-    if cell.hint:
-        yield f"hint: {cell.hint}"
+    if log := _log(cell):
+        yield from ("", "the end of the log:", *log[-_TAIL:])
+
+
+def _problem(problem: dict[str, Any]) -> Iterator[str]:
+    where = f" in {problem['function']}()" if problem["function"] else ""
+    yield f"{problem['kind']}: {problem['summary']}{where}"
+    if source := problem["source"]:
+        yield f"  {source['file']}:{source['line']}"
+        for number, line in enumerate(source["lines"], source["first"]):
+            yield f"  {'>' if number == source['line'] else ' '} {number:4} | {line.expandtabs(8)}".rstrip()
+    for frame in problem["trace"]:
+        if frame["reliable"] and frame["places"]:
+            at = " in ".join(f"{place['file']}:{place['line']}" for place in frame["places"])
+            yield f"  {frame['function']} [{frame['module']}]  {at}"
 
 
 def _log(cell: CellResult) -> list[str]:
