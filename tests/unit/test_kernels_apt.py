@@ -115,10 +115,19 @@ def test_a_world_keeps_all_of_apts_state_to_itself(cache: Path) -> None:
     settings = dict(re.findall(r'^(\S+) "(.*)";$', text, re.MULTILINE))
     state = [key for key in settings if key.startswith(("Dir::State", "Dir::Cache", "Dir::Log"))]
     assert state
-    assert all(settings[key].startswith(str(cache)) for key in state)
+    assert settings.pop("Dir::Cache::srcpkgcache") == ""
+    assert all(settings[key].startswith(str(cache)) for key in state if key in settings)
+    assert settings["Dir::Cache::pkgcache"]
     assert "Dir::Etc::main" not in settings
     assert "Dir::Etc::parts" not in settings
     assert (made.directory / "status").read_bytes() == b""
+
+
+def test_a_world_that_is_there_leaves_apts_caches_valid(cache: Path) -> None:
+    status = apt.world("trixie", X86_64).directory / "status"
+    os.utime(status, (1000, 1000))
+    apt.world("trixie", X86_64)
+    assert status.stat().st_mtime == 1000
 
 
 def test_a_world_trusts_debians_keyring_alone() -> None:

@@ -155,7 +155,8 @@ def world(suite: str, arch: Arch) -> World:
     with atomic.disk_errors(f"apt lists of {suite}"):
         for name in ("lists/partial", "archives/partial"):
             (directory / name).mkdir(parents=True, exist_ok=True)
-        (directory / "status").touch()
+        if not (directory / "status").exists():  # apt's caches are as old as this file at most
+            (directory / "status").touch()
         _write_if_new(directory / "apt.conf", _configuration(made))
         if _write_if_new(directory / "sources.list", "".join(source_lines(made))):
             made.stamp.unlink(missing_ok=True)
@@ -181,6 +182,9 @@ def _configuration(of: World) -> str:
         "Dir::State::status": of.directory / "status",
         "Dir::Cache": of.directory,
         "Dir::Cache::archives": of.directory / "archives",
+        # Images of containers switch it off, and then each call of apt reads all lists.
+        "Dir::Cache::pkgcache": of.directory / "pkgcache.bin",
+        "Dir::Cache::srcpkgcache": "",  # as large, and only for a status that changes
         "Dir::Log": of.directory,
         "APT::Architecture": of.arch.debian,
         "APT::Default-Release": "",
