@@ -77,6 +77,10 @@ def test_what_the_plain_one_has_is_not_fetched_again(tools: Toolchain) -> None:
     assert not (more.root / "usr/lib/libthing.so.1").exists()
 
 
+def test_a_toolchain_that_has_them_is_the_plain_one(tools: Toolchain) -> None:
+    assert additions.ensure(tools, ["libthing1", "gone | libthing1"]) == tools
+
+
 def test_it_is_made_once(tools: Toolchain) -> None:
     first = additions.ensure(tools, ["libthing-dev", "thing-tools"])
     made = first.root.stat().st_ino

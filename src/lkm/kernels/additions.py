@@ -29,6 +29,8 @@ __all__ = ["MAX_BYTES", "ensure", "with_packages"]
 
 SCHEMA = 1
 
+_OR = " | "
+
 MAX_BYTES = 500_000_000
 """What the packages of one source may have to download, in bytes: a source is not trusted to fill a disk."""
 
@@ -50,12 +52,17 @@ def with_packages(
 
 
 def ensure(tools: Toolchain, packages: Sequence[str], *, progress: Progress = SILENT) -> Toolchain:
-    """`tools` with `packages` of its suite and what they depend on, made first where it is missing.
+    """`tools` with `packages` of its suite and what they depend on, made first where it is missing; itself where
+    it has them.
 
     A package is a name, or several with ` | ` between them, of which the first counts that the suite has.
     Verified by apt and unpacked as the calling user; no maintainer script runs. Raises BuildError for a package
     that the suite does not have and for more than `MAX_BYTES`, HostError without network or space.
     """
+    has = {each.partition(" ")[0] for each in toolchain.packages_of(tools)}
+    packages = [each for each in packages if has.isdisjoint(each.split(_OR))]
+    if not packages:
+        return tools
     home = _home(tools, packages)
     if found := _find(home, tools):
         return found
@@ -115,7 +122,7 @@ def _chosen(world: apt.World, package: str) -> str:
     """The first of the alternatives that the suite has."""
     from lkm.kernels import apt
 
-    alternatives = package.split(" | ")
+    alternatives = package.split(_OR)
     known = set(apt.cache(world, ["pkgnames"]).split())
     for name in alternatives:
         if name in known:
