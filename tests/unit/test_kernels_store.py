@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,6 +153,16 @@ def test_a_lost_toolchain_is_made_again_for_the_kernel_that_is_here(
     monkeypatch.setattr(toolchain, "ensure", ensure)
     root = store.get(NEW).toolchain.root
     assert (root / f"usr/src/linux-headers-{NEW}").is_dir()
+
+
+def test_a_toolchain_that_was_made_again_for_one_kernel_serves_the_others(cache: Path) -> None:
+    for release in (OLD, NEW):
+        put(entry(release, "trixie"))
+    shutil.rmtree(cache / "roots/trixie-gcc-14")
+    put_toolchain("trixie", "gcc-14")
+    for release in (OLD, NEW):
+        root = store.get(release).toolchain.root
+        assert (root / f"usr/src/linux-headers-{release}").is_dir()
 
 
 def _truncate(home: Path) -> None:

@@ -52,8 +52,9 @@ def with_packages(
 
 
 def ensure(tools: Toolchain, packages: Sequence[str], *, progress: Progress = SILENT) -> Toolchain:
-    """`tools` with `packages` of its suite and what they depend on, made first where it is missing; itself where
-    it has them.
+    """`tools` with `packages` of its suite and what they depend on, made first where it is missing.
+
+    It is `tools` itself where that has them.
 
     A package is a name, or several with ` | ` between them, of which the first counts that the suite has.
     Verified by apt and unpacked as the calling user; no maintainer script runs. Raises BuildError for a package

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from lkm import config
 from lkm.errors import HostError, UsageError
 from lkm.kernels import catalog, record, toolchain
 from lkm.kernels.catalog import Wanted
-from lkm.kernels.kernel import Kernel
+from lkm.kernels.kernel import Kernel, Toolchain
 from lkm.kernels.record import Record
 from lkm.progress import SILENT, Progress
 
@@ -148,13 +149,19 @@ def _on_disk(wanted: Wanted) -> Record | None:
 
 def _complete(entry: Record) -> Kernel | None:
     tools = toolchain.find(entry.toolchain_suite, entry.cc)
-    return entry.kernel(record.kernels_dir() / entry.release, tools) if tools else None
+    return _with(entry, tools) if tools else None
 
 
 def _repair(entry: Record, progress: Progress) -> Kernel:
     """The kernel whose toolchain root was deleted, with a new one."""
-    tools = toolchain.ensure(entry.toolchain_suite, entry.cc, progress=progress)
-    toolchain.add_mount_points(tools.root, [inside for _, inside in entry.binds])
+    return _with(entry, toolchain.ensure(entry.toolchain_suite, entry.cc, progress=progress))
+
+
+def _with(entry: Record, tools: Toolchain) -> Kernel:
+    # Each time: the root may have been made anew for another kernel. Another user's has them, or bubblewrap says
+    # what it wants.
+    with contextlib.suppress(PermissionError):
+        toolchain.add_mount_points(tools.root, [inside for _, inside in entry.binds])
     return entry.kernel(record.kernels_dir() / entry.release, tools)
 
 

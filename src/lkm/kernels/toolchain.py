@@ -124,8 +124,9 @@ def add_mount_points(root: Path, inside: Iterable[str]) -> None:
     """
     for path in inside:
         top = Path(path).parts[1]
-        if (root / top).is_dir():
-            (root / path.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        point = root / path.lstrip("/")
+        if (root / top).is_dir() and not point.is_dir():
+            point.mkdir(parents=True, exist_ok=True)
 
 
 def compiler_for(gcc_version: int, glibc: int, what: str) -> tuple[str, str]:
