@@ -414,6 +414,21 @@ def test_a_build_that_was_ended_says_why(
         build.build(source, kernel)
 
 
+@pytest.mark.parametrize(
+    ("returncode", "line", "said"),
+    [
+        (-9, "  CC [M]  a.o", "signal 9"),
+        (2, "gcc-14: fatal error: Killed signal terminated program cc1", "terminated program cc1"),
+    ],
+)
+def test_a_build_that_somebody_killed_says_nothing_of_the_source(
+    make: Make, kernel: Kernel, source: sources.ModuleSource, returncode: int, line: str, said: str
+) -> None:
+    make.lines, make.returncode = (line,), returncode
+    with pytest.raises(HostError, match="was killed, not by lkm: .*" + said):
+        build.build(source, kernel)
+
+
 def test_a_warning_s_target_is_made_again_next_time(
     make: Make, kernel: Kernel, source: sources.ModuleSource
 ) -> None:

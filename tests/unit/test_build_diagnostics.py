@@ -135,3 +135,8 @@ def test_the_targets_that_complained_are_known() -> None:
 def test_the_tail_is_without_make_s_noise() -> None:
     lines = [f"line {number}" for number in range(30)] + ["", "make[1]: Leaving directory '/m'"]
     assert diagnostics.tail(lines, 2) == ("line 28", "line 29")
+
+
+def test_what_a_configure_script_quotes_of_its_trials_is_no_complaint() -> None:
+    lines = ["//   test.c:4:16: error: storage size of 'test' isn't known", "a.c:1:2: error: real"]
+    assert [found.text for found in diagnostics.parse(lines)] == ["real"]

@@ -35,7 +35,8 @@ class Diagnostic:
 
 
 # Text, not compiled: a build that does nothing imports this module and matches nothing.
-_FILE = r"(?P<file>[^\s:][^:\n]*)"
+# A configure script quotes what its trials said as comments: `//   test.c:4:16: error: `
+_FILE = r"(?P<file>(?!//\s)[^\s:][^:\n]*)"
 _FORMS = (
     # gcc, clang, as
     _FILE

@@ -29,6 +29,12 @@ def failure(
         and _free(work.tree) < 16 << 20
     ):
         return no_space(work.tree)
+    if killed := _killed(outcome):
+        return HostError(
+            f"the build of {place.source.name} for {place.kernel.release} was killed, not by lkm: {killed}",
+            evidence=diagnostics.tail(outcome.lines),
+            hint="free some memory and try again; journalctl -k says whom the kernel killed for want of it",
+        )
     errors = sum(diagnostic.severity == "error" for diagnostic in found)
     if outcome.stopped:
         why = f": its build {outcome.stopped}, and was ended"
@@ -53,6 +59,20 @@ def failure(
         or goals.hint(place.source)
         or f"less {work.log}",
     )
+
+
+def _killed(outcome: Outcome) -> str | None:
+    """By what somebody else ended it: a signal for the sandbox, or for the compiler in it."""
+    if outcome.stopped:
+        return None
+    if outcome.returncode < 0:
+        return f"signal {-outcome.returncode}"
+    said = (line for line in outcome.lines if re.search(_KILLED, line))
+    return next(said, None)
+
+
+_KILLED = r"fatal error: Killed signal terminated program "
+"""What gcc's driver says (gcc/gcc.cc, 14); the kernel kills for want of memory."""
 
 
 def _time_hint(outcome: Outcome) -> str | None:

@@ -158,8 +158,7 @@ def _repair(entry: Record, progress: Progress) -> Kernel:
 
 
 def _with(entry: Record, tools: Toolchain) -> Kernel:
-    # Each time: the root may have been made anew for another kernel. Another user's has them, or bubblewrap says
-    # what it wants.
+    # Each time: the root may have been made anew for another kernel.
     with contextlib.suppress(PermissionError):
         toolchain.add_mount_points(tools.root, [inside for _, inside in entry.binds])
     return entry.kernel(record.kernels_dir() / entry.release, tools)
