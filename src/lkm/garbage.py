@@ -29,15 +29,7 @@ DAYS = 30.0
 _OUTDATED = 2.0
 """The same for what has a successor, or belongs to nothing."""
 _DAY = 86400.0
-_CAN_BE_MADE_AGAIN = (
-    "additions",
-    "dkms",
-    "programs",
-    "interpose",
-    "faults",
-    "builds",
-    "matrix/sources",
-)
+_CAN_BE_MADE_AGAIN = ("dkms", "programs", "interpose", "faults", "builds", "matrix/sources")
 """Directories of the store whose entries go by their age alone."""
 
 
@@ -73,6 +65,7 @@ def find(days: float = DAYS, *, keep: Collection[str] = ()) -> list[Garbage]:
         *(_kernel(release, why) for release, why in going.items()),
         *now.damaged(),
         *now.roots(going),
+        *now.additions(going),
         *now.snapshots(going),
         *now.root_file_systems(going),
         *now.builds(),
@@ -202,6 +195,23 @@ class _Store:
                     atomic.disk_bytes(home), Lock.STORE,
                 )  # fmt: skip
 
+    def additions(self, going: Collection[str]) -> Iterator[Garbage]:
+        """Roots with a source's own packages: hard links for the most part, while the plain root is there."""
+        used = {
+            kernel.toolchain.identity for kernel in self._installed if kernel.release not in going
+        }
+        for home in _entries(paths.cache_dir() / "additions"):
+            idle = _idle(home)
+            if meta_of(home).get("base") not in used:
+                why = "no kernel uses it"
+            elif idle > self._days:
+                why = _unused(idle)
+            else:
+                continue
+            if idle >= (0.0 if going else _OUTDATED):
+                freed = atomic.freed_bytes(home)
+                yield Garbage(home, f"toolchain root {home.name}", why, freed, Lock.STORE)
+
     def snapshots(self, going: Collection[str]) -> Iterator[Garbage]:
         for frozen in self._frozen:
             idle = frozen.idle / _DAY
@@ -244,7 +254,7 @@ class _Store:
                 idle = min(map(_idle, (home, *_entries(home))))
                 if idle > self._days:
                     yield Garbage(
-                        home, f"{name}/{home.name}", _unused(idle), atomic.disk_bytes(home)
+                        home, f"{name}/{home.name}", _unused(idle), atomic.freed_bytes(home)
                     )
         for name in ("kernels", "roots", "rootfs", "additions", "dkms", "builds"):
             for home in (top / name).glob(f"{atomic.DOWNLOAD}*"):

@@ -135,6 +135,25 @@ def test_a_root_file_system_stays_as_long_as_a_machine_that_has_it(cache: Path) 
     }  # fmt: skip
 
 
+def test_a_toolchain_with_a_source_s_packages_goes_with_its_plain_one(cache: Path) -> None:
+    kernel(NEW, 1)
+    added = cache / "additions" / "trixie-gcc-14-00"
+    added.mkdir(parents=True)
+    (added / "meta.json").write_text(json.dumps({"base": "abcd"}))
+    aged(added, 10)
+    assert garbage.find() == []
+    aged(added, 40)
+    assert reasons(garbage.find()) == {f"toolchain root {added.name}": "not used for 40 days"}
+    (added / "meta.json").write_text(json.dumps({"base": "another"}))
+    aged(added, 1)
+    assert garbage.find() == []
+    aged(added, 3)
+    found = garbage.find()
+    assert reasons(found) == {f"toolchain root {added.name}": "no kernel uses it"}
+    assert garbage.remove(found) == (found, [])
+    assert not added.exists()
+
+
 def test_builds_and_kept_results_go_by_their_age(cache: Path) -> None:
     home = built(cache, NEW, 31)
     result = cache / "faults" / "key"

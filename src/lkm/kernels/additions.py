@@ -103,7 +103,7 @@ def _make(home: Path, tools: Toolchain, packages: Sequence[str], progress: Progr
         if size > MAX_BYTES:
             raise BuildError(
                 f"{', '.join(names)} of Debian {tools.suite} would download {size / 1e6:.0f} MB, and a source"
-                f" may have {MAX_BYTES / 1e6:.0f}"
+                f" may have {MAX_BYTES / 1e6:.0f} MB"
             )
         what = f"the toolchain {tools.suite} {tools.cc} with {', '.join(names)}"
         with downloads.area(home) as archives, atomic.making(home, what) as partial:
@@ -153,5 +153,5 @@ def _link(source: str, target: str) -> None:
 def _write_meta(partial: Path, tools: Toolchain, packages: Sequence[apt.Package]) -> None:
     names = sorted(f"{package.filename} {package.digest}" for package in packages)
     identity = hashlib.sha256("\n".join([tools.identity, *names]).encode()).hexdigest()
-    meta = {"schema": SCHEMA, "identity": identity, "packages": names}
+    meta = {"schema": SCHEMA, "identity": identity, "base": tools.identity, "packages": names}
     (partial / "meta.json").write_text(json.dumps(meta, indent=1))
