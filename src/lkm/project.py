@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from lkm.errors import UsageError
 from lkm.source import ModuleSource
 
-__all__ = ["FILE", "build_packages", "table"]
+__all__ = ["FILE", "Packages", "build_packages", "table"]
 
 FILE = "lkm.toml"
 _TABLES = ("build", "pytest")
-_BUILD_KEYS = ("packages",)
-_ALTERNATIVE = r"[a-z0-9][a-z0-9+.-]+"
-"""A package's name: Debian Policy 5.6.1."""
+_NAME = r"[a-z0-9][a-z0-9+.-]+"
+"""A package's: Debian Policy 5.6.1."""
+
+
+@dataclass(frozen=True)
+class Packages:
+    """Debian packages for a build: `packages` have to be there, `optional` are where the suite has them.
+
+    Each is a name, or several that serve alike, `pkgconf | pkg-config`.
+    """
+
+    packages: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
 
 def table(path: Path, name: str) -> dict[str, Any]:
@@ -40,28 +51,31 @@ def table(path: Path, name: str) -> dict[str, Any]:
     return found
 
 
-def build_packages(source: ModuleSource) -> tuple[str, ...]:
-    """The Debian packages that a build of `source` needs beside lkm's own: `packages` of `[build]`.
+def build_packages(source: ModuleSource) -> Packages:
+    """The Debian packages that a build of `source` needs beside lkm's own: table `[build]` of its lkm.toml.
 
-    Each is a name, or several that serve alike, `pkgconf | pkg-config`. Only a directory has them. Raises
-    UsageError for what is neither.
+    Only a directory has them. Raises UsageError for what is no list of names.
     """
     path = source.directory / FILE
     if source.file or not path.is_file():
-        return ()
+        return Packages()
     values = table(path, "build")
+    keys = [field.name for field in fields(Packages)]
     for key in values:
-        if key not in _BUILD_KEYS:
+        if key not in keys:
             raise UsageError(
-                f"{path}: unknown key {key!r} in [build]", hint=f"the key is {_BUILD_KEYS[0]}"
+                f"{path}: unknown key {key!r} in [build]", hint=f"the keys are {' and '.join(keys)}"
             )
-    names = values.get("packages", [])
-    pattern = rf"{_ALTERNATIVE}( \| {_ALTERNATIVE})*"
-    if not isinstance(names, list) or not all(
-        isinstance(each, str) and re.fullmatch(pattern, each) for each in names
+    return Packages(**{key: _names(path, key, value) for key, value in values.items()})
+
+
+def _names(path: Path, key: str, value: Any) -> tuple[str, ...]:
+    pattern = rf"{_NAME}( \| {_NAME})*"
+    if isinstance(value, list) and all(
+        isinstance(each, str) and re.fullmatch(pattern, each) for each in value
     ):
-        raise UsageError(
-            f"{path}: packages is {names!r}, not a list of packages' names",
-            hint='packages = ["libxtables-dev", "pkgconf | pkg-config"]',
-        )
-    return tuple(names)
+        return tuple(value)
+    raise UsageError(
+        f"{path}: {key} is {value!r}, not a list of packages' names",
+        hint=f'{key} = ["libxtables-dev", "pkgconf | pkg-config"]',
+    )

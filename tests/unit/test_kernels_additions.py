@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lkm import project, source
 from lkm.errors import BuildError
 from lkm.kernels import additions, apt, dkms, toolchain
 from lkm.kernels.kernel import Toolchain
+from lkm.project import Packages
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +24,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     made.add("libthing1", {"usr/lib/libthing.so.1": b"elf\n"}, section="libs")
     made.add("libthing-dev", {"usr/include/thing.h": b"new\n"}, "libthing1", "libdevel")
     made.add("thing-tools", {"usr/bin/thing": b"#!\n"}, section="contrib/devel")
-    made.add("xserver", {"usr/bin/X": b"#!\n"}, section="x11")
+    made.add("xserver", {"usr/bin/X": random.Random(0).randbytes(200_000)}, section="x11")
     made.add("dkms", {}, section="devel")
     made.add(
         "thing-dkms",
@@ -58,7 +60,7 @@ def tools() -> Toolchain:
 
 
 def test_a_toolchain_has_the_packages_and_what_it_had(tools: Toolchain) -> None:
-    more = additions.ensure(tools, ["libthing-dev"])
+    more = additions.ensure(tools, Packages(("libthing-dev",)))
     assert (more.root / "usr/include/thing.h").read_text() == "new\n"
     assert (more.root / "include/stdio.h").read_text() == "int puts();\n"
     assert (more.suite, more.cc) == (tools.suite, tools.cc)
@@ -66,35 +68,64 @@ def test_a_toolchain_has_the_packages_and_what_it_had(tools: Toolchain) -> None:
 
 
 def test_the_plain_one_stays_as_it_was(tools: Toolchain) -> None:
-    more = additions.ensure(tools, ["libthing-dev"])
+    more = additions.ensure(tools, Packages(("libthing-dev",)))
     assert (tools.root / "usr/include/thing.h").read_text() == "old\n"
     shared = tools.root / "usr/include/stdio.h"
     assert shared.samefile(more.root / "usr/include/stdio.h")
 
 
 def test_what_the_plain_one_has_is_not_fetched_again(tools: Toolchain) -> None:
-    more = additions.ensure(tools, ["libthing-dev"])
+    more = additions.ensure(tools, Packages(("libthing-dev",)))
     assert not (more.root / "usr/lib/libthing.so.1").exists()
 
 
 def test_a_toolchain_that_has_them_is_the_plain_one(tools: Toolchain) -> None:
-    assert additions.ensure(tools, ["libthing1", "gone | libthing1"]) == tools
+    assert (
+        additions.ensure(
+            tools,
+            Packages(
+                (
+                    "libthing1",
+                    "gone | libthing1",
+                )
+            ),
+        )
+        == tools
+    )
 
 
 def test_it_is_made_once(tools: Toolchain) -> None:
-    first = additions.ensure(tools, ["libthing-dev", "thing-tools"])
+    first = additions.ensure(
+        tools,
+        Packages(
+            (
+                "libthing-dev",
+                "thing-tools",
+            )
+        ),
+    )
     made = first.root.stat().st_ino
-    second = additions.ensure(tools, ["thing-tools", "libthing-dev"])
+    second = additions.ensure(
+        tools,
+        Packages(
+            (
+                "thing-tools",
+                "libthing-dev",
+            )
+        ),
+    )
     assert (second, second.root.stat().st_ino) == (first, made)
 
 
 def test_the_first_alternative_that_the_suite_has(tools: Toolchain) -> None:
-    assert (additions.ensure(tools, ["gone | thing-tools"]).root / "usr/bin/thing").exists()
+    assert (
+        additions.ensure(tools, Packages(("gone | thing-tools",))).root / "usr/bin/thing"
+    ).exists()
 
 
 def test_a_package_that_the_suite_does_not_have(tools: Toolchain) -> None:
     with pytest.raises(BuildError, match="libthingy-dev, which Debian trixie does not") as caught:
-        additions.ensure(tools, ["libthingy-dev"])
+        additions.ensure(tools, Packages(("libthingy-dev",)))
     assert caught.value.evidence[0].startswith("nearest: libthing-dev, ")
     assert not list((toolchain.roots_dir().parent / "additions").glob("trixie*"))
 
@@ -102,10 +133,20 @@ def test_a_package_that_the_suite_does_not_have(tools: Toolchain) -> None:
 def test_a_source_may_not_fill_the_disk(tools: Toolchain, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(additions, "MAX_BYTES", 10)
     with pytest.raises(BuildError, match="libthing-dev of Debian trixie would download"):
-        additions.ensure(tools, ["libthing-dev"])
+        additions.ensure(tools, Packages(("libthing-dev",)))
 
 
-def test_a_package_of_debian_names_what_its_build_needs() -> None:
+def test_what_is_optional_is_there_where_the_suite_has_it(tools: Toolchain) -> None:
+    more = additions.ensure(tools, Packages((), ("gone", "libthing-dev")))
+    assert (more.root / "usr/include/thing.h").read_text() == "new\n"
+    none = additions.ensure(tools, Packages((), ("gone",)))
+    assert (none.root / "usr/include/thing.h").read_text() == "old\n"
+
+
+def test_a_package_of_debian_names_what_its_build_may_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dkms, "_MAX_BYTES", 100_000)
     directory = dkms.package("thing-dkms")
     found = project.build_packages(source.find(directory))
-    assert found == ("libthing-dev", "thing-tools")
+    assert found == Packages(optional=("libthing-dev", "thing-tools"))

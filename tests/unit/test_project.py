@@ -8,6 +8,7 @@ import pytest
 
 from lkm import project, source
 from lkm.errors import UsageError
+from lkm.project import Packages
 
 
 @pytest.fixture
@@ -17,26 +18,29 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def packages(directory: Path, text: str) -> tuple[str, ...]:
+def packages(directory: Path, text: str) -> Packages:
     (directory / project.FILE).write_text(text)
     return project.build_packages(source.find(directory))
 
 
 def test_without_a_file_there_are_none(directory: Path) -> None:
-    assert project.build_packages(source.find(directory)) == ()
+    assert project.build_packages(source.find(directory)) == Packages()
 
 
 def test_packages_and_alternatives(directory: Path) -> None:
     text = (
-        '[build]\npackages = ["libxtables-dev", "pkgconf | pkg-config"]\n[pytest]\nkernel = "6.1"\n'
+        '[build]\npackages = ["libxtables-dev", "pkgconf | pkg-config"]\noptional = ["udev"]\n'
+        '[pytest]\nkernel = "6.1"\n'
     )
-    assert packages(directory, text) == ("libxtables-dev", "pkgconf | pkg-config")
+    assert packages(directory, text) == Packages(
+        ("libxtables-dev", "pkgconf | pkg-config"), ("udev",)
+    )
     assert project.table(directory / project.FILE, "pytest") == {"kernel": "6.1"}
 
 
 def test_a_single_file_has_none(directory: Path) -> None:
     (directory / project.FILE).write_text('[build]\npackages = ["bc"]\n')
-    assert project.build_packages(source.find(directory / "hello.c")) == ()
+    assert project.build_packages(source.find(directory / "hello.c")) == Packages()
 
 
 @pytest.mark.parametrize(

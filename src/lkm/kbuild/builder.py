@@ -189,7 +189,7 @@ def _stored(
 def _equipped(source: ModuleSource, kernel: Kernel, progress: Progress) -> Kernel:
     """The kernel with the toolchain that the source wants."""
     packages = project.build_packages(source)
-    if not packages:
+    if packages == project.Packages():
         return kernel
     from lkm.kernels import additions
 

@@ -43,10 +43,9 @@ def package(name: str, *, suite: str = STABLE, progress: Progress = SILENT) -> P
     """The directory of the module source in a package of Debian, fetched where it is not on this disk.
 
     `NAME@SUITE` is the package of another suite. The directory is the one below the package's /usr/src that has
-    a dkms.conf, or elsewhere in it. Verified by apt; no maintainer script runs. The development packages that
-    it depends on are named in a lkm.toml beside the dkms.conf, and fetched when it is built. Raises UsageError
-    where the suite does not have it, or where it has no module source or several, HostError where there is no
-    network.
+    a dkms.conf, or elsewhere in it. Verified by apt; no maintainer script runs. What the package depends on is
+    named in a lkm.toml beside the dkms.conf, and fetched when it is built. Raises UsageError where the suite
+    does not have it, or where it has no module source or several, HostError where there is no network.
     """
     name, _, chosen = name.partition("@")
     suite = chosen or suite
@@ -97,28 +96,26 @@ def _fetch(home: Path, name: str, suite: str, progress: Progress) -> None:
     apt.retrying(apt.world(suite, X86_64), make, progress)
 
 
-_OF_BUILDS = re.compile(r"(?:.+/)?(devel|libdevel|interpreters|perl|python)")
-"""The sections of Debian's archive (Policy 2.4) whose packages a build calls or includes. The others that a
-package depends on are for its module's users: an X server, udev."""
+_MAX_BYTES = 20_000_000
+"""What a package that another depends on may download, with all of its own: no build needs an X server."""
 
 
 def needed_for_builds(world: apt.World, package: apt.Package) -> tuple[str, ...]:
-    """What a build of `package` may need of what it depends on, as `lkm.project.build_packages` has it."""
+    """What a build of `package` may need of what it depends on, as `lkm.project.Packages` has it.
+
+    Headers and programs are in packages of all kinds, so it is all but other modules and what is large.
+    """
     from lkm.kernels import apt
 
     known = set(apt.cache(world, ["pkgnames"]).split())
-    wanted = [
-        [name for name in alternatives if name in known]
-        for alternatives in _depends(
-            apt.cache(world, ["show", f"{package.name}={package.version}"])
-        )
-    ]
-    names = sorted({name for alternatives in wanted for name in alternatives} - {"dkms"})
-    sections = _sections(apt.cache(world, ["show", *names])) if names else {}
+    control = apt.cache(world, ["show", f"{package.name}={package.version}"])
+    wanted = [[name for name in each if name in known] for each in _depends(control)]
     return tuple(
-        " | ".join(alternatives)
-        for alternatives in wanted
-        if alternatives and _OF_BUILDS.fullmatch(sections.get(alternatives[0], ""))
+        " | ".join(names)
+        for names in wanted
+        if names
+        and not names[0].endswith("dkms")
+        and sum(each.size for each in apt.closure(world, names[:1])) <= _MAX_BYTES
     )
 
 
@@ -133,18 +130,13 @@ def _depends(control: str) -> list[list[str]]:
     ]
 
 
-def _sections(control: str) -> dict[str, str]:
-    found = re.findall(r"(?ms)^Package: (\S+)$.*?^Section: (\S+)$", control)
-    return dict(found)
-
-
 def _name_packages(root: Path, packages: Sequence[str]) -> None:
     for conf in root.rglob(DKMS_CONF):
         path = conf.with_name(project.FILE)
         if packages and not path.exists():
             names = ", ".join(f'"{name}"' for name in packages)
             path.write_text(
-                f"# written by lkm: what the package depends on\n[build]\npackages = [{names}]\n"
+                f"# written by lkm: what the package depends on\n[build]\noptional = [{names}]\n"
             )
 
 
