@@ -11,6 +11,7 @@ from tests.unit.matrix_cells import KERNELS, reported, result
 
 from lkm.cli.grid import told, watching
 from lkm.cli.render import Style
+from lkm.matrix.report import duration
 
 
 class Terminal(io.StringIO):
@@ -58,3 +59,17 @@ def test_what_can_be_done_for_a_cell_without_verdict_is_said_once() -> None:
     lines = list(told(reported(*cells, fails), Style(io.StringIO())))
     assert lines[-2] == "hint: sudo sysctl"
     assert len([line for line in lines if line.startswith("hint:")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.0934, "93 ms"),
+        (9.306, "9.31 s"),
+        (147.4, "2 min 27 s"),
+        (3599.7, "1 h 0 min"),
+        (11100, "3 h 5 min"),
+    ],
+)
+def test_long_times_are_in_minutes_and_hours(seconds: float, said: str) -> None:
+    assert duration(seconds) == said

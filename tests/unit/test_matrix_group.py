@@ -41,9 +41,13 @@ def test_reasons_about_other_things_are_two() -> None:
     assert normal("insmod: ENODEV: it") != normal("insmod: EBUSY: it")
 
 
-def test_people_see_neither_the_place_nor_the_flag() -> None:
+def test_people_see_neither_the_place_nor_the_flag_nor_what_gcc_guesses() -> None:
     said = "demo.c:12:7: error: unknown type name \u2018timeval\u2019 [-Werror]"
     assert tidy(said) == "unknown type name 'timeval'"
+    guess = (
+        "error: implicit declaration of \u2018strlcpy\u2019; did you mean \u2018strncpy\u2019? [-W]"
+    )
+    assert tidy(guess) == "implicit declaration of 'strlcpy'"
     assert tidy('ERROR: modpost: "x" [demo.ko] undefined!') == '"x" [demo.ko] undefined!'
 
 
@@ -104,6 +108,28 @@ def test_sources_that_fail_alike_are_one_group() -> None:
     assert (group.rows, group.where) == (("a", "b"), "6.12 and newer")
 
 
-def test_two_kernels_of_a_series_keep_their_releases() -> None:
-    both = ("6.1.0-50-amd64", "6.1.0-50-cloud-amd64", NEW)
-    assert list(short_names(both).values()) == ["6.1.0-50", "6.1.0-50-cloud", "7.3"]
+@pytest.mark.parametrize(
+    ("kernels", "names"),
+    [
+        (("6.1.0-50-amd64", "6.1.0-50-cloud-amd64", NEW), ["6.1.0-50", "6.1.0-50-cloud", "7.3"]),
+        (("6.1.0-47-cloud-amd64", SIX, NEW), ["6.1.0-47", "6.1.0-50", "7.3"]),
+        (
+            ("7.2.6+deb13-cloud-amd64", "7.2.12+deb13-cloud-amd64", "7.3-cloud-amd64", NEW),
+            ["7.2.6", "7.2.12", "7.3", "7.3.4"],
+        ),
+        (
+            ("7.2.12+deb13-cloud-amd64", "7.2.12+deb14-cloud-amd64"),
+            ["7.2.12+deb13", "7.2.12+deb14"],
+        ),
+        (
+            ("7.2.6+deb13-amd64", "7.2.6+deb13-rt-amd64", "7.2.9+deb13-amd64"),
+            ["7.2.6", "7.2.6-rt", "7.2.9"],
+        ),
+        (("host", "tree:/src/linux-6.12", TWELVE), ["host", "tree:/src/linux-6.12", "6.12"]),
+        (("debug", TWELVE), ["debug", "6.12"]),
+    ],
+)  # fmt: skip
+def test_a_short_name_has_what_tells_kernels_apart(
+    kernels: tuple[str, ...], names: list[str]
+) -> None:
+    assert list(short_names(kernels).values()) == names

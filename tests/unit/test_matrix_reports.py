@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import Any
 from xml.etree import ElementTree as ET
 
 from tests.unit.matrix_cells import KERNELS, reported, result
 
+from lkm._version import VERSION
 from lkm.matrix.html import page
 from lkm.matrix.junit import junit
 from lkm.matrix.outcome import CellResult
@@ -108,18 +110,45 @@ def test_the_page_needs_no_network_and_allows_no_other_script() -> None:
     assert "default-src 'none'" in text
 
 
-def test_each_cell_of_the_map_leads_to_its_story() -> None:
+def test_each_cell_of_the_map_leads_to_its_story_and_back() -> None:
     found = Tags(page(matrix()))
-    links = [value for name, value in found.attributes if name == "href"]
-    assert sorted(links, key=str) == sorted(f"#{each}" for each in found.ids)
-    assert len(links) == 5
+    links = {value for name, value in found.attributes if name == "href"}
+    assert links == {f"#{each}" for each in found.ids}
+    assert {f"#{kind}0-{column}" for kind in "cm" for column in range(4)} <= links
+    assert len(found.ids) == len(set(found.ids)) == 2 * 5 + 2
+
+
+def test_a_reason_leads_to_the_first_cell_that_has_it() -> None:
+    cells = [result(kernel, "hung", "it hung", source="demo") for kernel in KERNELS[1:]]
+    text = page(reported(result(KERNELS[0]), *cells))
+    assert "it hung: <b>6.1 and newer</b></p>" in text
+    assert '<a href="#c0-1">demo</a>' in text
+
+
+def test_of_cells_that_fail_alike_one_is_open() -> None:
+    cells = [result(k, "hung", "it hung", source=s) for s in ("a", "b") for k in KERNELS[:2]]
+    text = page(reported(*cells, result(KERNELS[2], "error", "disk"), result(KERNELS[3])))
+    assert re.findall(r'<details id="(\S+)" class="\S+ \S+" open>', text) == ["c0-0"]
+
+
+def test_a_cell_that_did_not_run_is_no_state() -> None:
+    text = page(reported(result(KERNELS[0]), result(KERNELS[1], source="other")))
+    assert text.count('<td><span title="did not run">\N{MIDDLE DOT}</span></td>') == 2
+
+
+def test_the_page_says_when_it_was_made_and_how_much_of_it_is_older() -> None:
+    cells = result(KERNELS[0], kept=True), result(KERNELS[1])
+    text = page(reported(*cells), datetime(2026, 11, 30, 17, 5, tzinfo=UTC))
+    said = f"2026-11-30 17:05 UTC, lkm {VERSION}, 1.50 s, 1 of 2 cells kept from earlier runs"
+    assert said in text
 
 
 def test_the_map_can_be_read_without_colours() -> None:
     text = page(matrix())
     for word in ("ok", "build", "hung", "excluded", "error"):
         assert re.search(
-            rf"<td class=\"\w+\"><a [^>]*><span aria-hidden=\"true\">.</span> {word}</a>", text
+            rf'<td class="\w+"><a [^>]*><span aria-hidden="true">.</span> <span>{word}</span></a>',
+            text,
         )
 
 

@@ -254,7 +254,8 @@ def _log(module: Mapping[str, Any]) -> Iterator[str]:
 
 def _problem(problem: Mapping[str, Any]) -> Iterator[str]:
     """What it is, and the line of the source that it is about."""
-    where = f" in {problem['function']}()" if problem["function"] else ""
+    name = (problem["function"] or "").partition(".")[0]  # gcc's f.constprop.0 is the source's f
+    where = f" in {name}()" if name else ""
     source = problem["source"]
     at = f" at {source['file']}:{source['line']}" if source else ""
     yield f"{problem['kind']}: {problem['summary']}{where}{at}"

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
-from lkm.cli.render import Style, in_seconds, table, visible
+from lkm.cli.render import Style, table, visible
 from lkm.matrix.group import row_of, short_names, tidy
 from lkm.matrix.outcome import CellResult, State, is_red
+from lkm.matrix.report import duration
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -62,7 +63,7 @@ def _counts(done: Report) -> str:
     kept = sum(result.kept for result in done.results)
     unchanged = f"; {kept} unchanged" if kept else ""
     total = len(done.results)
-    return f"{total} cell{'s' * (total != 1)}: {counts}{unchanged}; {in_seconds(done.seconds)}"
+    return f"{total} cell{'s' * (total != 1)}: {counts}{unchanged}; {duration(done.seconds)}"
 
 
 def _grid(
@@ -171,7 +172,8 @@ class _Live:
         lines = _grid(self._rows, self._plan.kernels, self._cells, style, size.width)
         red = sum(is_red(result.state) for result in self._cells.values())
         failing = f", {red} failing" if red else ""
-        spent = in_seconds(round(time.monotonic() - self._started))
+        seconds = int(time.monotonic() - self._started)
+        spent = f"{seconds} s" if seconds < 60 else duration(seconds)
         last = f"{len(self._cells)} of {self._total} cells{failing}, {spent}"
         room = max(1, size.height - 2)
         return Text.from_ansi("\n".join([*lines[:room], last]))

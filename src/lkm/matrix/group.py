@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -72,38 +72,56 @@ _PLACE = re.compile(
     r"^(?:[^\s:]+:\d+(?::\d+)?: )?(?:fatal error|error|ERROR|warning): (?:modpost: )?"
 )
 _FLAG = re.compile(r" ?\[-W[^\]]*\]")
-_SUGGESTION = re.compile(r"[;:] (?:did you mean|expected \d|have \d).*")
+_ADVICE = re.compile(r"[;:] did you mean .*")
+_SUGGESTION = re.compile(r"[;:] (?:expected \d|have \d).*")
 _PLACES = re.compile(r"[^\s:'\"]+\.[chS]:\d+(?::\d+)?")
 _ADDRESS = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\d+")
 
 
 def tidy(reason: str) -> str:
-    """A reason without the place and the flag that gcc adds, as people get to see it."""
-    return (
-        _FLAG.sub("", _PLACE.sub("", reason)).replace("\u2018", "'").replace("\u2019", "'").strip()
-    )
+    """A reason without the place, the flag and the guess that gcc adds, as people get to see it."""
+    text = _ADVICE.sub("", _FLAG.sub("", _PLACE.sub("", reason)))
+    return text.replace("\u2018", "'").replace("\u2019", "'").strip()
 
 
 def normal(reason: str) -> str:
-    """What equal reasons have in common: no places, numbers, addresses, or what gcc suggests instead."""
+    """What equal reasons have in common: no places, numbers, addresses, or what gcc 15 counts besides."""
     text = _SUGGESTION.sub("", tidy(reason))
     return _ADDRESS.sub("#", _PLACES.sub("FILE", text))
 
 
 def short_names(kernels: Sequence[str]) -> dict[str, str]:
-    """A name for each kernel that is short and still its own: the series, else the release without `-amd64`."""
-    from lkm.kernels.catalog import series_of
+    """A name for each kernel that is short and still its own among these.
 
-    def series(kernel: str) -> str:
-        return kernel if kernel.startswith("tree:") else series_of(kernel)
+    The series, else without what all of them have in common: architecture, flavour, the suite's `+deb13`.
+    `debug`, `host` and `tree:PATH` stay as they are.
+    """
+    from lkm.kernels.catalog import FLAVOURS, flavour_of, series_of
 
-    all_series = [series(kernel) for kernel in kernels]
-    return {
-        kernel: series(kernel)
-        if all_series.count(series(kernel)) == 1
-        else kernel.removesuffix("-amd64")
-        for kernel in kernels
-    }
+    packaged = [kernel for kernel in kernels if flavour_of(kernel) in FLAVOURS]
+    one_flavour = len(set(map(flavour_of, packaged))) == 1
+
+    def release(kernel: str) -> str:
+        name = kernel.removesuffix("-amd64")
+        return name.removesuffix(f"-{flavour_of(kernel)}") if one_flavour else name
+
+    def upstream(kernel: str) -> str:
+        return _SUITE.sub("", release(kernel))
+
+    names = {kernel: kernel for kernel in kernels}
+    for kernel in packaged:
+        # Those of one series look alike.
+        alike = [each for each in packaged if series_of(each) == series_of(kernel)]
+        forms = (series_of, upstream, release, str)
+        names[kernel] = next(form(kernel) for form in forms if _differ(form, alike))
+    return names
+
+
+_SUITE = re.compile(r"\+deb\d+")
+
+
+def _differ(form: Callable[[str], str], kernels: Sequence[str]) -> bool:
+    return len(set(map(form, kernels))) == len(set(kernels))
 
 
 def where(some: Collection[str], judged: Sequence[str], kernels: Sequence[str]) -> str:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from html import escape as _escape
 from importlib.resources import files
 from typing import Any
 
 from lkm._version import VERSION
-from lkm.matrix.group import row_of, short_names, tidy
+from lkm.matrix.group import Group, row_of, short_names, tidy
 from lkm.matrix.outcome import CellResult, is_red
-from lkm.matrix.report import Report
+from lkm.matrix.report import Report, duration
 
 __all__ = ["page"]
 
@@ -25,12 +26,14 @@ _WORDS = {
     "tests-failed": "tests", "excluded": "excluded", "bad-input": "input",
 }  # fmt: skip
 _MARKS = {"good": "\u2713", "bad": "\u2717", "none": "?", "out": "\u2013"}
+_FEW = 14
+"""Kernels of which a printed map has the words; with more it has the marks alone."""
 _MOST = 300
 """Lines of a log that a page has; the JSON document has all."""
 
 
-def page(done: Report) -> str:
-    """The page."""
+def page(done: Report, when: datetime | None = None) -> str:
+    """The page, made at `when`, now by default."""
     style, script = _file("page.css"), _file("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
@@ -41,11 +44,11 @@ def page(done: Report) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             '<meta name="color-scheme" content="light dark">',
             f"<title>{_title(done)}</title>\n<style>\n{style}</style>\n</head>\n<body>",
-            *_head(done),
+            *_head(done, when or datetime.now(UTC)),
             *_map(done),
             *_reasons(done),
             *_cells(done),
-            f"<script>{script}</script>\n</body>\n</html>\n",
+            f"</main>\n<script>{script}</script>\n</body>\n</html>\n",
         )
     )
 
@@ -71,13 +74,23 @@ def _title(done: Report) -> str:
     return escape(f"{many} on {len(done.plan.kernels)} kernels")
 
 
-def _head(done: Report) -> Iterator[str]:
+def _head(done: Report, when: datetime) -> Iterator[str]:
     yield f"<header><h1>{_title(done)}</h1>"
     counts = " ".join(
         f'<li class="{_kind(state)}"><b>{number}</b> {_mark(state)} {escape(state)}</li>'
         for state, number in done.counts.items()
     )
-    yield f'<ul class="counts">{counts}</ul></header>\n<main>'
+    yield f'<ul class="counts">{counts}</ul>'
+    made = f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC, lkm {VERSION}, {duration(done.seconds)}"
+    kept = sum(result.kept for result in done.results)
+    unchanged = f", {kept} of {len(done.results)} cells kept from earlier runs" if kept else ""
+    yield f"<p><small>{made}{unchanged}</small></p>"
+    links = [*([_link("reasons", "Reasons")] if done.groups else []), _link("cells", "Cells")]
+    yield f"<nav>{' '.join(links)}</nav></header>\n<main>"
+
+
+def _link(anchor: str, text: str) -> str:
+    return f'<a href="#{anchor}">{escape(text)}</a>'
 
 
 def _kind(state: str) -> str:
@@ -92,79 +105,97 @@ def _mark(state: str) -> str:
 
 def _map(done: Report) -> Iterator[str]:
     names = short_names(done.plan.kernels)
-    yield '<section aria-label="map"><div class="scroll"><table class="map"><thead><tr><td></td>'
+    many = " many" if len(names) > _FEW else ""
+    yield f'<section aria-label="map"><div class="scroll"><table class="map{many}"><thead><tr><td></td>'
     for kernel, name in names.items():
         yield f'<th scope="col" title="{escape(kernel)}"><span>{escape(name)}</span></th>'
     yield "</tr></thead><tbody>"
     for index, row in enumerate(done.rows):
-        yield f'<tr><th scope="row">{escape(row)}</th>'
+        yield f'<tr><th scope="row"><span>{escape(row)}</span></th>'
         for column, kernel in enumerate(done.plan.kernels):
-            yield _square(done.by_place.get((row, kernel)), f"c{index}-{column}")
+            yield _square(done.by_place.get((row, kernel)), f"{index}-{column}")
         yield "</tr>"
     yield "</tbody></table></div></section>"
 
 
-def _square(cell: CellResult | None, anchor: str) -> str:
+def _square(cell: CellResult | None, place: str) -> str:
     if cell is None:
-        return '<td class="none">.</td>'
+        return '<td><span title="did not run">\N{MIDDLE DOT}</span></td>'
     label = f"{row_of(cell)} on {cell.kernel}: {cell.state}"
     title = f"{label}: {tidy(cell.reason)}" if cell.reason else label
     word = escape(_WORDS.get(cell.state, cell.state))
     return (
-        f'<td class="{_kind(cell.state)}"><a href="#{anchor}" aria-label="{escape(label)}"'
-        f' title="{escape(title)}">{_mark(cell.state)} {word}</a></td>'
+        f'<td class="{_kind(cell.state)}"><a id="m{place}" href="#c{place}" aria-label="{escape(label)}"'
+        f' title="{escape(title)}">{_mark(cell.state)} <span>{word}</span></a></td>'
     )
 
 
 def _reasons(done: Report) -> Iterator[str]:
     if not done.groups:
         return
-    yield "<section><h2>Reasons</h2><ul class=reasons>"
+    yield '<section><h2 id="reasons">Reasons</h2><ul class="reasons">'
     for group in done.groups:
-        rows = ", ".join(group.rows)
+        rows = ", ".join(_link(_anchor(done, row, group), row) for row in group.rows)
         yield (
-            f'<li class="{_kind(group.state)}"><p><b>{escape(group.where)}</b> {_mark(group.state)}'
-            f" {escape(group.state)} <small>{escape(rows)}</small></p><p>{escape(group.reason)}</p></li>"
+            f'<li class="{_kind(group.state)}"><p>{escape(group.reason)}: <b>{escape(group.where)}</b></p>'
+            f"<p><small>{_mark(group.state)} {escape(group.state)}: {rows}</small></p></li>"
         )
     yield "</ul></section>"
 
 
+def _anchor(done: Report, row: str, group: Group) -> str:
+    """The story of a row's first cell of a group."""
+    return f"c{done.rows.index(row)}-{done.plan.kernels.index(group.kernels[0])}"
+
+
 def _cells(done: Report) -> Iterator[str]:
-    yield "<section><h2>Cells</h2>"
+    """Each cell's story; those open that tell a red reason for the first time."""
+    told = {_anchor(done, group.rows[0], group) for group in done.groups if is_red(group.state)}
+    yield '<section><h2 id="cells">Cells</h2>'
     for index, row in enumerate(done.rows):
+        yield f"<h3>{escape(row)}</h3>"
         for column, kernel in enumerate(done.plan.kernels):
             if cell := done.by_place.get((row, kernel)):
-                yield from _cell(cell, f"c{index}-{column}")
-    yield f"</section></main>\n<footer>lkm {VERSION}, {len(done.results)} cells, {done.seconds:.1f} s</footer>"
+                place = f"{index}-{column}"
+                yield from _cell(cell, place, is_open=f"c{place}" in told)
+    yield "</section>"
 
 
-def _cell(cell: CellResult, anchor: str) -> Iterator[str]:
-    is_open = " open" if is_red(cell.state) else ""
+def _cell(cell: CellResult, place: str, *, is_open: bool) -> Iterator[str]:
+    reason = f": {escape(tidy(cell.reason))}" if cell.reason else ""
     yield (
-        f'<details id="{anchor}" class="cell {_kind(cell.state)}"{is_open}><summary>{_mark(cell.state)}'
-        f" <b>{escape(row_of(cell))}</b> on {escape(cell.kernel)}: {escape(cell.state)}</summary>"
+        f'<details id="c{place}" class="cell {_kind(cell.state)}"{" open" if is_open else ""}><summary>'
+        f"{_mark(cell.state)} {escape(row_of(cell))} on <b>{escape(cell.kernel)}</b>:"
+        f" {escape(cell.state)}{reason}</summary>"
     )
-    if cell.reason:
-        yield f"<p>{escape(cell.reason)}</p>"
     if cell.hint:
         yield f"<p>hint: {escape(cell.hint)}</p>"
-    for diagnostic in cell.diagnostics:
+    errors = [each for each in cell.diagnostics if each["severity"] == "error"]
+    for diagnostic in errors:
         yield from _diagnostic(diagnostic)
     for module in cell.modules:
-        yield from _module(module)
+        if module["verdict"] != "build-failed":  # the errors say it
+            yield from _module(module, cell.reason)
     if cell.tests and cell.tests["tests"]:
         yield from _tests(cell.tests)
     if cell.error:
         yield _pre(cell.error["evidence"])
+    for diagnostic in cell.diagnostics:
+        if diagnostic not in errors:
+            yield from _diagnostic(diagnostic)
     kept = ", kept from an earlier run" if cell.kept else ""
-    yield f"<p><small>{cell.seconds:.2f} s on {escape(cell.worker)}{kept}</small></p></details>"
+    where = f" on {escape(cell.worker)}" if cell.worker else ""
+    yield (
+        f"<p><small>{duration(cell.seconds)}{where}{kept}; {_link(f'm{place}', 'back to the map')}"
+        "</small></p></details>"
+    )
 
 
 def _diagnostic(diagnostic: dict[str, Any]) -> Iterator[str]:
     place = diagnostic["file"] or ""
     if diagnostic["line"]:
         place += f":{diagnostic['line']}"
-    yield f"<h3>{escape(diagnostic['severity'])} {escape(place)}</h3><p>{escape(diagnostic['text'])}</p>"
+    yield f"<h4>{escape(diagnostic['severity'])} {escape(place)}</h4><p>{escape(diagnostic['text'])}</p>"
     if diagnostic["excerpt"]:
         yield _source(diagnostic["excerpt"])
 
@@ -178,9 +209,10 @@ def _source(source: dict[str, Any]) -> str:
     return f'<pre class="source" tabindex="0">{body}</pre>'
 
 
-def _module(module: dict[str, Any]) -> Iterator[str]:
-    why = f": {module['reason']}" if module["reason"] else ""
-    yield f"<h3>{escape(module['name'])}: {escape(module['verdict'])}{escape(why)}</h3>"
+def _module(module: dict[str, Any], known: str | None) -> Iterator[str]:
+    """The story of a module; its reason, where it is not the cell's, which is known."""
+    why = f": {module['reason']}" if module["reason"] and module["reason"] != known else ""
+    yield f"<h4>{escape(module['name'])}: {escape(module['verdict'])}{escape(why)}</h4>"
     for problem in module["problems"]:
         yield from _problem(problem)
     check = module.get("check")
@@ -196,7 +228,9 @@ def _module(module: dict[str, Any]) -> Iterator[str]:
 
 
 def _problem(problem: dict[str, Any]) -> Iterator[str]:
-    where = f" in {problem['function']}()" if problem["function"] else ""
+    # gcc names a copy of a function `f.constprop.0`; the source has only `f`.
+    name = (problem["function"] or "").partition(".")[0]
+    where = f" in {name}()" if name else ""
     yield f"<p><b>{escape(problem['kind'])}</b> {escape(problem['summary'])}{escape(where)}</p>"
     if source := problem.get("source"):
         yield f"<p>{escape(source['file'])}:{source['line']}</p>{_source(source)}"
@@ -212,7 +246,7 @@ def _frame(frame: dict[str, Any]) -> str:
 
 
 def _tests(tests: dict[str, Any]) -> Iterator[str]:
-    yield f"<h3>{tests['tests']} tests: {tests['failed']} failed, {tests['skipped']} skipped</h3>"
+    yield f"<h4>{tests['tests']} tests: {tests['failed']} failed, {tests['skipped']} skipped</h4>"
     for failure in tests["failures"]:
         yield f"<p>{escape(failure['test'])}: {escape(failure['message'])}</p>"
         yield _pre(failure["text"].split("\n"))

@@ -1,8 +1,12 @@
 "use strict";
-// A cell of the map opens its story; the arrow keys walk over the map.
+// A cell of the map opens its story, which leads back to it; the arrow keys walk over the map.
 function show() {
-  const cell = document.getElementById(location.hash.slice(1));
-  if (cell instanceof HTMLDetailsElement) { cell.open = true; cell.scrollIntoView(); }
+  const there = document.getElementById(location.hash.slice(1));
+  if (!there) return;
+  if (there instanceof HTMLDetailsElement) there.open = true;
+  there.scrollIntoView();
+  const focused = there.matches("a") ? there : there.querySelector("summary");
+  if (focused) focused.focus({ preventScroll: true });
 }
 addEventListener("hashchange", show);
 show();

@@ -13,7 +13,7 @@ from lkm.matrix.group import Group, grouped, row_of
 from lkm.matrix.outcome import CellResult
 from lkm.matrix.plan import Plan
 
-__all__ = ["Report", "report"]
+__all__ = ["Report", "duration", "report"]
 
 SCHEMA = 1
 
@@ -72,3 +72,15 @@ def report(plan: Plan, results: Iterable[CellResult], seconds: float) -> Report:
         if (cell.source.name, " ".join(cell.params), cell.kernel) in by_place
     ]
     return Report(plan, tuple(ordered), seconds)
+
+
+def duration(seconds: float) -> str:
+    """Wall time for people: `93 ms`, `9.31 s`, `2 min 27 s`, `3 h 5 min`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.2f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
