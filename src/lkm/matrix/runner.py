@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor as Broken
-from concurrent.futures import CancelledError, Executor, as_completed
+from concurrent.futures import CancelledError, Executor, Future, as_completed
 from dataclasses import replace
 
 from lkm.errors import HostError, LkmError, MachineError
@@ -87,23 +87,29 @@ class Runner:
     ) -> Iterator[tuple[Cell, CellResult]]:
         """What ends in this executor; taken out of `waiting`, so that what is left has to run again."""
         futures = {executor.submit(run_cell, self._ready(cell)): cell for cell in waiting}
-        for future in as_completed(futures):
-            cell = futures[future]
-            try:
-                result = self._named(future.result())
-            except CancelledError:
-                continue
-            except Broken:
-                return
-            except LkmError as error:
-                result = _failed(cell, error)
-            except Exception as error:  # noqa: BLE001 - the cluster's own words about this one cell
-                result = _failed(
-                    cell, MachineError(f"the cluster gave it up: {error}", stage="matrix")
-                )
-            del waiting[cell]
-            self._keep(cell, result)
-            yield cell, result
+        try:
+            for future in as_completed(futures):
+                cell = futures[future]
+                if result := self._of(future, cell):
+                    del waiting[cell]
+                    self._keep(cell, result)
+                    yield cell, result
+        finally:
+            # Where somebody stopped asking, more may have ended meanwhile.
+            for future, cell in futures.items():
+                if cell in waiting and future.done() and (result := self._of(future, cell)):
+                    self._keep(cell, result)
+
+    def _of(self, future: Future[CellResult], cell: Cell) -> CellResult | None:
+        """What became of a cell; None where its executor died or gave it up, so that it has to run again."""
+        try:
+            return self._named(future.result())
+        except (CancelledError, Broken):
+            return None
+        except LkmError as error:
+            return _failed(cell, error)
+        except Exception as error:  # noqa: BLE001 - the cluster's own words about this one cell
+            return _failed(cell, MachineError(f"the cluster gave it up: {error}", stage="matrix"))
 
     def _ready(self, cell: Cell) -> Cell:
         """The cell as its worker needs it: with its files, where that has not the same disk."""
