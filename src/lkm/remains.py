@@ -162,6 +162,8 @@ def _is_beyond_programs(one: Left) -> bool:
 
 
 _SLAB = "/sys/kernel/slab/"
+_MADE_ONCE = (f"{_SLAB}scsi_sense_cache",)
+"""Made with the first SCSI host (scsi_init_sense_cache(), drivers/scsi/scsi_lib.c, 5.10 to 7.3)."""
 
 
 def _is_stale(one: Left, names: set[str]) -> bool:
@@ -172,6 +174,8 @@ def _is_stale(one: Left, names: set[str]) -> bool:
     """
     if not one.name.startswith(_SLAB) or one.kind != "path":
         return False
+    if one.name in _MADE_ONCE:
+        return True
     return one.name.startswith(f"{_SLAB}:") or bool(one.more and f"{_SLAB}{one.more}" not in names)
 
 

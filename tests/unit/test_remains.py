@@ -102,6 +102,11 @@ def test_the_link_that_slub_forgets_of_a_cache_that_has_gone_is_nothing() -> Non
     assert told(Left("path", "/sys/kernel/slab/foo", ":a-0000840")) == []
 
 
+def test_what_the_kernel_makes_once_for_whoever_comes_first_is_nobodys() -> None:
+    cache = Left("path", "/sys/kernel/slab/scsi_sense_cache", ":A-0000128")
+    assert told(cache, Left("path", "/sys/kernel/slab/:A-0000128")) == []
+
+
 def test_a_thread_that_was_left_has_its_stack_and_the_modules_frame() -> None:
     stack = "[<0>] msleep+0x2b/0x40\n[<0>] 0xffffffffc0201056\n[<0>] kthread+0xd2/0x100\n"
     (problem,) = problems([Left("kthread", "foo 133", stack)], 7)
