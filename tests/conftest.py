@@ -6,11 +6,16 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from lkm.errors import LkmError
 from lkm.kernels import store
 
 MARKER = "debug_kernel"
+# A busy computer is no bug: nothing fails on time.
+settings.register_profile("lkm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("lkm")
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 """Its tests are as a user would have them, without a marker of ours."""
 

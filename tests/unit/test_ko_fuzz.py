@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lkm import ko
@@ -73,7 +73,7 @@ def test_changed_section_headers_give_facts_or_an_error(seed: int) -> None:
         survives(bytes(data))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(st.binary(max_size=300), st.sampled_from([b"", NEW[:64], b"\x1f\x8b", b"\x28\xb5\x2f\xfd"]))
 def test_arbitrary_bytes_are_refused(data: bytes, start: bytes) -> None:
     assert not survives(start + data)

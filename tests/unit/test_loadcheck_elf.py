@@ -158,7 +158,7 @@ def test_where_the_kernel_checks_nothing_nothing_is_foretold(new: KernelFacts) -
     assert (report.verdict, report.errno) == (Verdict.UNKNOWN, None)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.sampled_from([OLD, NEW, NEW + SIGNATURE]),
     st.lists(st.tuples(st.integers(0, 1 << 16), st.binary(min_size=1, max_size=9)), max_size=6),
