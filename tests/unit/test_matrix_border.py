@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.matrix_cells import KERNELS, result
+from tests.unit.matrix_cells import KERNELS, result, source
 
-from lkm.cli import parse
+from lkm.cli import bisect, main, parse
 from lkm.cli.bisect import between, told
 from lkm.cli.render import Style
-from lkm.errors import UsageError
+from lkm.errors import HostError, UsageError
 from lkm.kernels import catalog
 from lkm.kernels.catalog import Offer
 from lkm.matrix.bisect import Border, Step
+from lkm.matrix.cell import Cell
 from lkm.matrix.outcome import CellResult
 from lkm.progress import SILENT
 
@@ -166,3 +168,32 @@ def test_every_kernel_on_offer_lies_between_the_ends(
 def test_one_kernel_for_both_ends_is_wrong_usage(words: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=re.escape(said)):
         between(parse("bisect", ["demo", *words]), SILENT)
+
+
+class Cluster:
+    """Runs cells elsewhere, and finds the same useless worker each time."""
+
+    def __init__(self) -> None:
+        self.troubles: list[HostError] = []
+
+    def begin(self, cells: Sequence[Cell]) -> None:
+        self.cells = cells
+        self.troubles.append(HostError("worker n7/47 got no more cells", hint="install QEMU"))
+
+    def ended(self) -> Iterator[tuple[Cell, CellResult]]:
+        for cell in self.cells:
+            yield cell, result(cell.kernel, "ok" if cell.kernel in (OLD, SIX) else "hung", "why")
+
+
+@pytest.mark.usefixtures("offered")
+def test_a_worker_that_is_no_use_is_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = Cluster()
+    monkeypatch.setattr(bisect, "runner_for", lambda _: cluster)
+    assert main(["bisect", str(source(tmp_path).path), "--dask", "tcp://head:1"]) == 0
+    said = capsys.readouterr()
+    assert f"first bad: {OLDER}" in said.out
+    assert len(cluster.troubles) > 1
+    assert said.err.count("got no more cells") == 1
+    assert f"trying {NEW} elsewhere" in said.err

@@ -5,13 +5,20 @@ from __future__ import annotations
 import io
 import re
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.unit.matrix_cells import KERNELS, reported, result
 
+from lkm.cli import main
 from lkm.cli.grid import told, watching
 from lkm.cli.render import Style
+from lkm.kernels import several
+from lkm.matrix import plan
+from lkm.matrix.outcome import CellResult
 from lkm.matrix.report import duration
+from lkm.matrix.runner import Runner
 
 
 class Terminal(io.StringIO):
@@ -73,3 +80,24 @@ def test_what_can_be_done_for_a_cell_without_verdict_is_said_once() -> None:
 )
 def test_long_times_are_in_minutes_and_hours(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+def test_who_interrupts_is_told_what_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "Kbuild").write_text("obj-m := demo.o\n")
+    (tmp_path / "demo.c").write_text("")
+    monkeypatch.setenv("LKM_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(plan, "kernels_of", lambda *_, **__: KERNELS)
+    monkeypatch.setattr(several, "fetch", lambda *_, **__: [])
+
+    def ended(_: Runner) -> Iterator[tuple[None, CellResult]]:
+        yield None, result(KERNELS[0])
+        yield None, result(KERNELS[1], "error", "disk")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Runner, "ended", ended)
+    assert main(["matrix", str(tmp_path)]) == 130
+    *_, kept, last = capsys.readouterr().err.splitlines()
+    assert kept == "lkm: 1 of 4 cells are kept; without --again the same command goes on"
+    assert last == "interrupted"

@@ -124,6 +124,33 @@ def the_border_is_found(lkm: Any, probe: Path) -> None:
     assert lines[-1] == "0 of 2 kernels tried now"
 
 
+PROBES = """
+#include <linux/kprobes.h>
+static struct kprobe probe = { .symbol_name = "blkdev_get_by_dev" };  /* went in 6.9 */
+static int __init probe_init(void)
+{
+	int err = register_kprobe(&probe);
+
+	pr_info("probe: %s is %s\\n", probe.symbol_name, err ? "not there" : "there");
+	return err;
+}
+static void __exit probe_exit(void) { unregister_kprobe(&probe); }
+module_init(probe_init);
+module_exit(probe_exit);
+"""
+
+
+def test_a_border_at_load_has_the_modules_own_words_on_both_sides(lkm: Any, tmp_path: Path) -> None:
+    done = lkm("bisect", str(module(tmp_path, PROBES)), "--kernels", KERNELS, timeout=300)
+    good, there, bad, not_there, tried = done.stdout.splitlines()
+    assert good.startswith("last good: 6.1.")
+    assert there == "  probe: blkdev_get_by_dev is there"
+    assert bad.startswith("first bad: 6.12.")
+    assert bad.endswith("load-failed: insmod: ENOENT: probe's init returned it")
+    assert not_there == "  probe: blkdev_get_by_dev is not there"
+    assert tried == "2 of 2 kernels tried now"
+
+
 def test_a_full_disk_under_a_cell_is_no_verdict(tmp_path: Path) -> None:
     probe = module(tmp_path, "static char big[1 << 20] = {1};\nchar *f(void) { return big; }")
     work = tmp_path / "cache" / "work"

@@ -78,7 +78,8 @@ def main(arguments: argparse.Namespace) -> int:
             found = (kept.find(cells[kernel]) for cells in (wanted, *alike))
             return next(filter(None, found), None)
 
-        run = _remote(arguments) if arguments.dask else functools.partial(_here, progress, kept)
+        here = functools.partial(_here, progress, kept)
+        run = _remote(arguments, progress) if arguments.dask else here
         given = bool(arguments.good), bool(arguments.bad)
         border = bisect(asked.kernels, step, known, lambda kernel: run(wanted[kernel]), given=given)
     if arguments.json:
@@ -122,16 +123,20 @@ def _here(progress: Progress, kept: Kept, cell: Cell) -> CellResult:
     return result
 
 
-def _remote(arguments: argparse.Namespace) -> Callable[[Cell], CellResult]:
+def _remote(arguments: argparse.Namespace, progress: Progress) -> Callable[[Cell], CellResult]:
     """Run a cell where `--dask` says; its result is kept here."""
     runner = runner_for(arguments)
+    told: set[str] = set()
 
     def run(cell: Cell) -> CellResult:
-        known = len(runner.troubles)
+        progress.step(f"trying {cell.kernel} elsewhere")
         runner.begin([cell])
         ((_, result),) = runner.ended()
-        for trouble in runner.troubles[known:]:
-            print(f"lkm: {trouble}", file=sys.stderr)
+        # A worker that is no use is found out again with each cell.
+        for trouble in dict.fromkeys(map(str, runner.troubles)):
+            if trouble not in told:
+                print(f"lkm: {trouble}", file=sys.stderr)
+        told.update(map(str, runner.troubles))
         return result
 
     return run

@@ -163,10 +163,18 @@ def _run(planned: Plan, runner: Runner, *, quiet: bool) -> Report:
 
     started = time.monotonic()
     results: list[CellResult] = []
-    with watching(planned, quiet=quiet) as seen:
-        for _, result in runner.ended():
-            results.append(result)
-            seen(result)
+    try:
+        with watching(planned, quiet=quiet) as seen:
+            for _, result in runner.ended():
+                results.append(result)
+                seen(result)
+    except KeyboardInterrupt:
+        kept = sum(result.is_verdict for result in results)
+        print(
+            f"lkm: {kept} of {len(planned.cells())} cells are kept; without --again the same command goes on",
+            file=sys.stderr,
+        )
+        raise
     return report(planned, results, time.monotonic() - started)
 
 
