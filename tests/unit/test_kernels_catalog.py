@@ -123,6 +123,10 @@ def test_versions_are_ordered_from_old_to_new() -> None:
         "6.1.0-37-cloud-amd64",
         "6.12.94+deb13-amd64",
         "6.12.107+deb13-amd64",
+        "7.2.12-1~bpo13+1",
+        "7.2.12-1",
+        "7.2.12-1+deb14u1",
+        "7.2.12-2~bpo13+1",
         "7.3~rc2-1~exp1",
         "7.3~rc10-1~exp1",
         "7.3-1",
@@ -138,6 +142,18 @@ def test_the_newest_is_taken_and_none_of_none() -> None:
     new = offer("6.12.107+deb13-amd64", version="6.12.107-1")
     assert catalog.newest([new, old]) == new
     assert catalog.newest([]) is None
+
+
+def test_a_backport_is_older_than_what_it_was_made_of() -> None:
+    backport = offer("7.2.12+deb13-cloud-amd64", "trixie-backports", "7.2.12-1~bpo13+1")
+    made_of = offer("7.2.12+deb14-cloud-amd64", "forky", "7.2.12-1")
+    assert catalog.newest([backport, made_of]) == made_of
+
+
+def test_a_candidate_is_older_than_a_point_release() -> None:
+    candidate = offer("7.3-cloud-amd64", "experimental", "7.3~rc7-1~exp1")
+    point = offer("7.3.4+deb13-cloud-amd64", "trixie-backports", "7.3.4-1~bpo13+1")
+    assert catalog.choose(catalog.parse_name("7.3"), [candidate, point]) == point
 
 
 def test_offers_are_images_with_headers_of_the_suite_itself() -> None:

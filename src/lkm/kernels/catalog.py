@@ -191,14 +191,19 @@ def version_key(version: str) -> _Key:
     """Orders releases and Debian kernel versions from old to new.
 
     Upstream numbers first (7.3 before 7.3.1, release candidates before both), then the other numbers
-    in the order in which they stand. It knows kernels, not deb-version(7) at large.
+    in the order in which they stand; what a `~` begins comes before nothing at all, so that a backport is
+    older than what it was made of. It knows kernels, not deb-version(7) at large.
     """
     upstream = _upstream(version)
     numbers = tuple(int(part) for part in upstream.split(".")) if upstream else ()
     rest = version[len(upstream) :]
     candidate = re.match(r"[~-]rc(\d+)", rest)
     rank = float(candidate[1]) if candidate else float("inf")
-    return numbers, rank, tuple(int(part) for part in re.findall(r"\d+", rest))
+    others = (_TILDE if part == "~" else int(part) for part in re.findall(r"\d+|~", rest))
+    return numbers, rank, (*others, _END)
+
+
+_TILDE, _END = -2, -1
 
 
 _D = TypeVar("_D", bound=Described)
