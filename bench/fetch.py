@@ -28,11 +28,10 @@ from lkm.kernels.kernel import Kernel
 
 LIMIT = 15.0
 STAGES = {
-    "ask": "what apt says that it needs",
-    "fetching the kernel": "download, verify, and unpack meanwhile",
+    "asking": "what apt says that it needs",
+    "fetching the kernel": "download and verify; unpack and index meanwhile",
     "unpacking the kernel": "what is left to unpack then",
-    "indexing": "depmod",
-    "compressing": "modules that Debian ships uncompressed",
+    "indexing": "what is left of depmod, and of compressing what Debian does not",
     "writing": "syncfs",
 }
 """How the stage's line of progress begins, and what it is."""
@@ -55,7 +54,7 @@ class Clock:
     def __init__(self) -> None:
         self.stages = dict.fromkeys(STAGES, 0.0)
         self.downloaded = 0
-        self._stage = "ask"
+        self._stage = "asking"
         self._since = time.monotonic()
 
     def step(self, text: str) -> None:

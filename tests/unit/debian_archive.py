@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import shutil
 import subprocess
 import tempfile
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from lkm.kernels import apt, debian
 
-__all__ = ["CLOUD", "IMAGE_BYTES", "RT", "Archive", "depmod", "fetch", "image_of"]
+__all__ = ["CLOUD", "IMAGE_BYTES", "RT", "Archive", "depmod", "fetch", "image_of", "put_tools"]
 
 VERSION = "6.12.1-1"
 CLOUD, RT = "6.12.1-cloud-amd64", "6.12.1-rt-amd64"
@@ -153,6 +154,20 @@ class Archive:
             capture_output=True,
             env={**os.environ, "LC_ALL": "C"},
         ).stdout
+
+
+def put_tools(root: Path) -> None:
+    """This computer's dpkg-deb, and what it runs, as a toolchain has them: enough to unpack in the sandbox."""
+    files = {shutil.which(name) or name for name in ("sh", "dpkg-deb", "tar", "chmod")}
+    for program in sorted(files):
+        needed = subprocess.run(["ldd", program], check=True, capture_output=True, text=True)
+        files.update(re.findall(r"(?:=> |^\s+)(/\S+) \(", needed.stdout, re.MULTILINE))
+    for file in files:
+        there = root / "usr" / file.removeprefix("/usr").lstrip("/")
+        there.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, there)
+    for name in ("bin", "lib", "lib64"):
+        (root / name).symlink_to(f"usr/{name}")
 
 
 def depmod(partial: Path, release: str, _: object) -> None:

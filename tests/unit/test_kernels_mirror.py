@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,13 +13,22 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bench.mirror import Mirror, serving
-from tests.unit.debian_archive import CLOUD, IMAGE_BYTES, RT, Archive, depmod, image_of
+from tests.unit.debian_archive import (
+    CLOUD,
+    IMAGE_BYTES,
+    RT,
+    Archive,
+    depmod,
+    image_of,
+    put_tools,
+)
 
 from lkm.errors import HostError, LkmError
-from lkm.kernels import apt, debian, record, several, store, toolchain
+from lkm.kernels import apt, debian, early, record, several, store, toolchain
 from lkm.kernels.kernel import Kernel, Toolchain
 
 
@@ -29,6 +39,13 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     made.close()
 
 
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("tools")
+    put_tools(made)
+    return made
+
+
 @pytest.fixture
 def archive(published: Archive) -> Archive:
     changed = copy.copy(published)
@@ -37,7 +54,9 @@ def archive(published: Archive) -> Archive:
 
 
 @pytest.fixture
-def mirror(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
+def mirror(
+    archive: Archive, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Mirror]:
     with serving(archive.find) as server:
         monkeypatch.setenv("LKM_CACHE_DIR", str(tmp_path / "cache"))
         monkeypatch.setenv("LKM_CONFIG", str(tmp_path / "lkm.toml"))
@@ -46,13 +65,13 @@ def mirror(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.delenv("LKM_KERNEL", raising=False)
         monkeypatch.setattr(apt, "keyring", lambda: archive.keyring)
         monkeypatch.setattr(debian, "depmod", depmod)
-        put_toolchain()
+        put_toolchain(tools)
         yield server
 
 
-def put_toolchain() -> None:
+def put_toolchain(tools: Path) -> None:
     home = toolchain.roots_dir() / "trixie-gcc-14"
-    (home / "root/usr").mkdir(parents=True)
+    shutil.copytree(tools, home / "root", symlinks=True, copy_function=os.link)
     (home / "meta.json").write_text(
         json.dumps({"schema": toolchain.SCHEMA, "identity": "abcd", "bytes": 1})
     )
@@ -75,6 +94,28 @@ def test_a_kernel_is_fetched_and_nothing_else_is_left(mirror: Mirror) -> None:
     assert kernel.to_host("/usr/src/linux-headers-6.12.1-common/Makefile").is_file()
     assert left() == [CLOUD]
     assert not (kernel.image.parents[1] / "usr/share").exists()
+
+
+@pytest.mark.parametrize("can_unpack_early", [True, False])
+def test_modules_are_unpacked_while_they_come_where_that_can_be(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, can_unpack_early: bool
+) -> None:
+    if not can_unpack_early:
+        (toolchain.roots_dir() / "trixie-gcc-14/root/usr/bin/dpkg-deb").unlink()
+    went_well: list[bool] = []
+
+    def noted(*words: Any) -> bool:
+        went_well.append(unpack(*words))
+        return went_well[-1]
+
+    unpack = early.unpack
+    monkeypatch.setattr(early, "unpack", noted)
+    kernel = store.get("6.12")
+    assert went_well == [can_unpack_early]
+    assert kernel.image.stat().st_size == IMAGE_BYTES
+    assert sorted(path.name for path in kernel.image.parents[1].iterdir()) == [
+        "boot", "lib", "meta.json", "usr",
+    ]  # fmt: skip
 
 
 def test_two_flavours_have_what_is_common_once(mirror: Mirror) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 
 from lkm import atomic, pool, proc, sandbox
 from lkm.arch import X86_64, Arch
 from lkm.errors import HostError
-from lkm.kernels import apt, catalog, downloads, packaging, record, shrink, toolchain
+from lkm.kernels import apt, assembly, catalog, downloads, packaging, record, shrink, toolchain
+from lkm.kernels.assembly import Assembly
 from lkm.kernels.catalog import Offer
 from lkm.kernels.kernel import Kernel, Toolchain
 from lkm.kernels.suites import base_suite
@@ -30,6 +29,7 @@ def fetch(offer: Offer, *, arch: Arch = X86_64, progress: Progress = SILENT) -> 
     """
 
     def work(world: apt.World) -> Kernel:
+        progress.step(f"asking what {offer.release} consists of")
         current = _current(offer, arch)
         packages = apt.closure(
             world,
@@ -79,19 +79,22 @@ def _make(
 ) -> Kernel:
     home = record.kernels_dir() / offer.release
     what = f"the kernel {offer.release}"
+
+    def index(modules: Path) -> None:
+        depmod(modules, offer.release, tools)
+        shrink.compress_modules(modules / "lib/modules" / offer.release)
+
     with (
         contextlib.ExitStack() as until_done,
         downloads.area(home) as archives,
         atomic.making(home, what) as partial,
     ):
-        get = functools.partial(
-            _unpack, partial, offer, world, archives=archives, progress=progress
-        )
-        for needed in _in_turn(partial, packages, until_done, progress):
-            get(needed)
-        progress.step(f"indexing the modules of {offer.release}")
-        depmod(partial, offer.release, tools)
-        shrink.compress_modules(partial / "lib/modules" / offer.release, progress)
+        with pool.working(assembly.WORKERS) as workers:
+            parts = Assembly(partial, offer.release, tools.root, workers, index, progress)
+            for needed in _in_turn(parts.rest, packages, until_done, progress):
+                parts.fetch(world, needed, archives)
+            parts.finish()
+        shrink.drop_useless(partial)
         made = _describe(partial, offer, arch, packages, tools)
         record.write(partial, made)
         toolchain.add_mount_points(tools.root, [inside for _, inside in made.binds])
@@ -100,7 +103,7 @@ def _make(
 
 
 def _in_turn(
-    partial: Path,
+    home: Path,
     packages: Sequence[apt.Package],
     until_done: contextlib.ExitStack,
     progress: Progress,
@@ -110,7 +113,7 @@ def _in_turn(
     Of the flavours of one version that are fetched at once the first fetches what they have in common. The
     others fetch their own meanwhile, and wait for the rest until that one is where they can link to it.
     """
-    missing = shrink.link_shared(partial, packages)
+    missing = shrink.link_shared(home, packages)
     common = tuple(p for p in missing if packaging.shared_directory(p.name))
     if not common:
         yield missing
@@ -118,45 +121,16 @@ def _in_turn(
     alone = tuple(package for package in missing if package not in common)
     of_all = record.kernels_dir() / f"common_{common[0].version}"
     if until_done.enter_context(atomic.exclusive_if_free(of_all)):
-        yield *alone, *shrink.link_shared(partial, common)
+        yield *alone, *shrink.link_shared(home, common)
         return
     yield alone
     what = f"what flavours of {common[0].version} have in common"
     progress.step(f"waiting for {what}")
     with contextlib.ExitStack() as ours:
         ours.enter_context(atomic.exclusive(of_all, what))
-        if rest := shrink.link_shared(partial, common):
+        if rest := shrink.link_shared(home, common):
             until_done.enter_context(ours.pop_all())
             yield rest
-
-
-def _unpack(
-    partial: Path,
-    offer: Offer,
-    world: apt.World,
-    packages: tuple[apt.Package, ...],
-    *,
-    archives: Path,
-    progress: Progress,
-) -> None:
-    """Downloads packages and unpacks each while the next is on its way."""
-    progress.step(f"fetching the kernel {offer.release}")
-    with pool.working(1) as unpacker:
-        jobs: list[Future[None]] = []
-
-        def unpack(file: Path) -> None:
-            jobs.append(unpacker.submit(lambda: toolchain.unpack([file], partial)))
-
-        in_order = sorted(packages, key=_long_to_unpack)
-        downloads.get(world, in_order, archives, progress=progress, ready=unpack)
-        progress.step(f"unpacking the kernel {offer.release}")
-        unpacker.results(jobs)
-    shrink.drop_useless(partial)
-
-
-def _long_to_unpack(package: apt.Package) -> tuple[bool, int]:
-    """Sorts first what is best unpacked while others are on their way: many small files, then large ones."""
-    return packaging.shared_directory(package.name) is None, -package.size
 
 
 def depmod(partial: Path, release: str, tools: Toolchain) -> None:

@@ -17,10 +17,13 @@ from pathlib import Path
 
 from lkm.errors import HostError
 
-__all__ = ["compiler", "config", "image", "is_own", "shared_directory", "system_map"]
+__all__ = ["compiler", "config", "has_modules", "image", "is_own", "shared_directory", "system_map"]
 
 _OWN = re.compile(r"linux-(?:image|binary|modules|headers|kbuild|base)-\d")
 """The packages that are the kernel; what else they depend on is for a computer that boots it."""
+
+_MODULES = re.compile(r"linux-(?:image|modules|base)-\d")
+"""Those that depmod needs: the modules, and the lists of what is built in."""
 
 _COMPILER = re.compile(r"(gcc-\d+)(?:-for-host)?")
 """Debian's headers depend on the compiler that built the kernel: by name, since 6.13 through -for-host."""
@@ -35,6 +38,11 @@ _SHARED = (
 def is_own(package: str) -> bool:
     """Whether a package of the closure is part of the kernel."""
     return bool(_OWN.match(package))
+
+
+def has_modules(package: str) -> bool:
+    """Whether a package has what the index of the modules is made of."""
+    return bool(_MODULES.match(package))
 
 
 def compiler(packages: Iterable[str]) -> str | None:
