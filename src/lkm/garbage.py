@@ -17,7 +17,7 @@ from lkm import atomic, paths
 from lkm.errors import HostError
 from lkm.kbuild import workdir
 from lkm.kernels import catalog, record, store, toolchain
-from lkm.kernels.kernel import Kernel
+from lkm.kernels.record import Record
 from lkm.kernels.selection import is_glob
 from lkm.vm import named
 from lkm.vm.stored import meta_of, stored
@@ -29,6 +29,8 @@ DAYS = 30.0
 _OUTDATED = 2.0
 """The same for what has a successor, or belongs to nothing."""
 _DAY = 86400.0
+_BELIEVED = 1.0
+"""How long package lists are used as they are, in days: younger ones stay in any case."""
 _CAN_BE_MADE_AGAIN = ("dkms", "programs", "interpose", "faults", "builds", "matrix/sources")
 """Directories of the store whose entries go by their age alone."""
 
@@ -69,6 +71,7 @@ def find(days: float = DAYS, *, keep: Collection[str] = ()) -> list[Garbage]:
         *now.snapshots(going),
         *now.root_file_systems(going),
         *now.builds(),
+        *now.package_lists(),
         *now.others(),
     ]
 
@@ -92,9 +95,7 @@ def remove(garbage: Sequence[Garbage]) -> tuple[list[Garbage], list[Garbage]]:
 
 
 def _remove(garbage: Garbage) -> None:
-    if garbage.path.parent == toolchain.roots_dir() and garbage.path in _roots_of(
-        store.installed()
-    ):
+    if garbage.path in _roots_of(store.records()):
         raise HostError(f"{garbage.what}: a kernel that stays needs it")
     with contextlib.ExitStack() as stack:
         if garbage.lock is Lock.STORE:
@@ -104,8 +105,9 @@ def _remove(garbage: Garbage) -> None:
         atomic.remove(garbage.path)
 
 
-def _roots_of(kernels: Iterable[Kernel]) -> set[Path]:
-    return {kernel.toolchain.root.parent for kernel in kernels}
+def _roots_of(kernels: Iterable[Record]) -> set[Path]:
+    roots = toolchain.roots_dir()
+    return {roots / f"{kernel.toolchain_suite}-{kernel.cc}" for kernel in kernels}
 
 
 def _kernel(release: str, why: str) -> Garbage:
@@ -113,7 +115,7 @@ def _kernel(release: str, why: str) -> Garbage:
     return Garbage(home, f"kernel {release}", why, atomic.freed_bytes(home), Lock.STORE)
 
 
-def _meant(name: str, kernels: Sequence[Kernel]) -> list[str]:
+def _meant(name: str, kernels: Sequence[Record]) -> list[str]:
     """The releases of the kernels that a name means."""
     if is_glob(name):
         return fnmatch.filter([kernel.release for kernel in kernels], name)
@@ -146,7 +148,7 @@ class _Store:
 
     def __init__(self, days: float, keep: Collection[str]) -> None:
         self._days = days
-        self._installed = store.installed()
+        self._installed = store.records()
         self._keep = {machine.release for machine in named.machines()}
         self._keep.update(*(_meant(name, self._installed) for name in keep))
         self._frozen = list(stored())
@@ -154,7 +156,7 @@ class _Store:
             state.parent for state in (paths.cache_dir() / "work").glob("*/*/state.json")
         ]
 
-    def kernels(self) -> Iterator[tuple[Kernel, str]]:
+    def kernels(self) -> Iterator[tuple[Record, str]]:
         newest = {_line(kernel): kernel for kernel in self._installed}
         for kernel in self._installed:
             idle = self._idle(kernel.release)
@@ -197,9 +199,9 @@ class _Store:
 
     def additions(self, going: Collection[str]) -> Iterator[Garbage]:
         """Roots with a source's own packages: hard links for the most part, while the plain root is there."""
-        used = {
-            kernel.toolchain.identity for kernel in self._installed if kernel.release not in going
-        }
+        stay = (kernel for kernel in self._installed if kernel.release not in going)
+        plain = (toolchain.find(kernel.toolchain_suite, kernel.cc) for kernel in stay)
+        used = {tools.identity for tools in plain if tools}
         for home in _entries(paths.cache_dir() / "additions"):
             idle = _idle(home)
             if meta_of(home).get("base") not in used:
@@ -247,6 +249,13 @@ class _Store:
                 what = f"build {home.parent.name} for {home.name.rpartition('-')[0]}"
                 yield Garbage(home, what, _unused(idle), atomic.disk_bytes(home), Lock.BUILD)
 
+    def package_lists(self) -> Iterator[Garbage]:
+        for home in _entries(paths.cache_dir() / "apt"):
+            if (idle := _idle(home / "updated")) > max(self._days, _BELIEVED):
+                what = f"package lists of {home.name.rpartition('-')[0]}"
+                why = f"{idle:.0f} days old"
+                yield Garbage(home, what, why, atomic.disk_bytes(home), Lock.STORE)
+
     def others(self) -> Iterator[Garbage]:
         top = paths.cache_dir()
         for name in _CAN_BE_MADE_AGAIN:
@@ -264,6 +273,6 @@ class _Store:
                     yield Garbage(home, what, why, atomic.disk_bytes(home))
 
 
-def _line(kernel: Kernel) -> tuple[str, str | None, str | None]:
+def _line(kernel: Record) -> tuple[str, str | None, str | None]:
     """What is equal for a kernel and its successor."""
     return catalog.series_of(kernel.release), kernel.flavour, kernel.provider

@@ -16,7 +16,7 @@ from lkm import atomic, garbage
 from lkm.errors import UsageError
 from lkm.garbage import Garbage
 from lkm.kbuild import workdir
-from lkm.kernels import record, store
+from lkm.kernels import record, store, toolchain
 from lkm.vm import named
 
 OLD, NEW = "6.12.95+deb13-cloud-amd64", "6.12.117+deb13-cloud-amd64"
@@ -79,6 +79,38 @@ def test_what_was_not_used_goes_with_all_that_is_its_own(cache: Path) -> None:
     assert all(path.is_dir() for path in stays)
     assert [k.release for k in store.installed()] == [NEW]
     assert garbage.find() == []
+
+
+def test_a_kernel_whose_toolchain_is_gone_goes_like_any_other() -> None:
+    home = kernel(OTHER, 50, "bullseye")
+    kernel(NEW, 1)
+    (toolchain.roots_dir() / "bullseye-gcc-14/meta.json").unlink()
+    found = garbage.find()
+    assert f"kernel {OTHER}" in reasons(found)
+    garbage.remove(found)
+    assert not home.exists()
+
+
+def test_a_root_to_be_made_anew_stays_with_the_kernel_that_uses_it() -> None:
+    kernel(OTHER, 50, "bullseye")
+    kernel(NEW, 1)
+    (toolchain.roots_dir() / "trixie-gcc-14/meta.json").unlink()
+    assert "toolchain root trixie-gcc-14" not in reasons(garbage.find())
+
+
+def test_package_lists_go_when_no_one_has_asked_for_long(cache: Path) -> None:
+    for suite, days in (("sid", 31.2), ("trixie", 2), ("bullseye", 0.5)):
+        home = cache / "apt" / f"{suite}-amd64"
+        home.mkdir(parents=True)
+        (home / "updated").touch()
+        aged(home / "updated", days)
+    (cache / "apt/forky-amd64").mkdir()
+    assert reasons(garbage.find()) == {"package lists of sid": "31 days old"}
+    gone, _ = garbage.remove(garbage.find(0))
+    assert [each.what for each in gone] == ["package lists of sid", "package lists of trixie"]
+    assert sorted(path.name for path in (cache / "apt").glob("[!.]*")) == [
+        "bullseye-amd64", "forky-amd64",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("use", [frozen, built], ids=["restored", "built for"])

@@ -143,7 +143,7 @@ def test_a_lost_toolchain_is_made_again_for_the_kernel_that_is_here(
     (cache / "roots/trixie-gcc-14/meta.json").unlink()
     assert store.installed() == []
     assert [damage.reason for damage in store.damaged()] == [
-        "its toolchain trixie gcc-14 is missing"
+        "its toolchain trixie gcc-14 is missing, and is fetched at its next use"
     ]
 
     def ensure(suite: str, cc: str, **_: object) -> object:

@@ -16,7 +16,7 @@ from lkm.kernels.kernel import Kernel, Toolchain
 from lkm.kernels.record import Record
 from lkm.progress import SILENT, Progress
 
-__all__ = ["Damage", "damaged", "describe", "fetch_newest", "get", "installed", "remove"]
+__all__ = ["Damage", "damaged", "describe", "fetch_newest", "get", "installed", "records", "remove"]
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,12 @@ def fetch_newest(name: str | None = None, *, progress: Progress = SILENT) -> Ker
 
 def installed() -> list[Kernel]:
     """The kernels that the store holds, oldest first. Damaged ones are in `damaged()`."""
-    kernels = [kernel for found in _records() if (kernel := _complete(found))]
-    return sorted(kernels, key=lambda kernel: catalog.version_key(kernel.release))
+    return [kernel for found in records() if (kernel := _complete(found))]
+
+
+def records() -> list[Record]:
+    """The kernels of the store, oldest first, also those whose toolchain root is missing."""
+    return sorted(_records(), key=lambda entry: catalog.version_key(entry.release))
 
 
 def damaged() -> list[Damage]:
@@ -76,7 +80,8 @@ def damaged() -> list[Damage]:
         if isinstance(entry, str):
             found.append(Damage(home, entry))
         elif not toolchain.find(entry.toolchain_suite, entry.cc):
-            missing = f"its toolchain {entry.toolchain_suite} {entry.cc} is missing"
+            tools = f"its toolchain {entry.toolchain_suite} {entry.cc}"
+            missing = f"{tools} is missing, and is fetched at its next use"
             found.append(Damage(home, missing))
     return found
 
