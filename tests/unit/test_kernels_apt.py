@@ -196,8 +196,8 @@ def test_a_list_of_mirrors_is_left_to_apt_get(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("output", "summary", "evidence", "hint"),
     [
-        (REFUSED_KEY, "failed verification and was refused", "NO_PUBKEY", "mirror"),
-        (REFUSED_HASH, "failed verification and was refused", "Hash Sum mismatch", "mirror"),
+        (REFUSED_KEY, "failed verification", "NO_PUBKEY", "mirror"),
+        (REFUSED_HASH, "failed verification", "Hash Sum mismatch", "mirror"),
         (OFFLINE, "the mirror cannot be reached", "Could not resolve", "network"),
         (FULL, "no space left", "No space left on device", "lkm kernel rm"),
         (GONE, "cannot be had", "404", "lkm kernel list"),

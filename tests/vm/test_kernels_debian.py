@@ -169,7 +169,7 @@ def test_lists_with_a_changed_signature_are_refused(mirror: Mirror) -> None:
 
     mirror.tamper = change_date
     world = apt.world("bullseye", X86_64)
-    with pytest.raises(HostError, match="failed verification and was refused") as caught:
+    with pytest.raises(HostError, match="failed verification") as caught:
         apt.refresh(world)
     assert caught.value.evidence
     assert not world.stamp.exists()
@@ -183,7 +183,7 @@ def test_a_changed_package_is_refused(mirror: Mirror, tmp_path: Path) -> None:
     world = apt.world("bullseye", X86_64)
     assert apt.refresh(world)
     package = next(p for p in apt.closure(world, ["linux-base"]) if p.name == "linux-base")
-    with pytest.raises(HostError, match="failed verification and was refused"):
+    with pytest.raises(HostError, match="failed verification"):
         downloads.get(world, [package], tmp_path)
     mirror.tamper = lambda _, body: body
     assert [path.name for path in downloads.get(world, [package], tmp_path)] == [package.filename]

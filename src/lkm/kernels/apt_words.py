@@ -31,7 +31,7 @@ def failure(what: str, output: str) -> HostError:
         return atomic.no_space(what, tuple(line for line in evidence if _FULL.search(line))[-2:])
     if REFUSED.search(output):
         return HostError(
-            f"{what} failed verification and was refused",
+            f"refused: {what} failed verification",
             evidence=evidence,
             hint="try another mirror in LKM_DEBIAN_MIRROR, and check this computer's clock",
         )
