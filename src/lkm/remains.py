@@ -62,6 +62,7 @@ _AREAS = (
     (_Names("kthread_*"), Area.THREADS),
     (_Names("hrtimer_*"), Area.TIMERS),
     (_Names("kmem_cache_create* kmem_cache_destroy*"), Area.CACHES),
+    (_Names("proto_register proto_unregister inet_frags_*"), Area.ALL),
     (_Names("debugfs_* securityfs_*"), Area.SYSFS),
     (
         _Names("""
@@ -83,6 +84,11 @@ _AREAS = (
 )
 
 
+# What some subsystem makes once, with its first user, and keeps is no module's: scsi_sense_cache (6.12,
+# scsi_init_sense_cache(), drivers/scsi/scsi_lib.c). A cache counts where the module asks for caches.
+_UNKNOWN = Area.ALL & ~Area.CACHES
+
+
 # What has a function of a module called by itself later, by the names of 5.10 to 7.3. Not async_schedule*: an
 # unload waits for it (delete_module(), kernel/module/main.c); not kfree_rcu: it calls nothing of the module.
 _LATER = _Names("""
@@ -99,11 +105,11 @@ def fires_later(imports: Iterable[str]) -> bool:
 
 
 def areas(imports: Iterable[str]) -> Area:
-    """Where a module that imports these symbols can leave something: everywhere, if it has one not known."""
+    """Where a module that imports these symbols can leave something: all but caches for one not known."""
     found = Area(0)
     for name in imports:
         if name not in _HARMLESS:
-            found |= next((area for names, area in _AREAS if name in names), Area.ALL)
+            found |= next((area for names, area in _AREAS if name in names), _UNKNOWN)
     return found
 
 
