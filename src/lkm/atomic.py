@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DOWNLOAD",
+    "destination",
     "disk_bytes",
     "disk_errors",
     "exclusive",
@@ -231,6 +232,14 @@ def _statuses(directory: Path) -> Iterator[os.stat_result]:
     for path, _, names in os.walk(directory):
         for name in (".", *names):
             yield os.lstat(os.path.join(path, name))  # noqa: PTH118
+
+
+def destination(path: Path) -> str:
+    """The name of what `making` makes at `path` or above it; that of `path` where it makes nothing."""
+    for name in reversed(path.parts):
+        if name.startswith(_PARTIAL):
+            return name.removeprefix(_PARTIAL).rpartition(".")[0]
+    return path.name
 
 
 def _beside(dest: Path) -> Path:

@@ -173,3 +173,10 @@ def test_sizes_are_those_on_the_disk(tmp_path: Path) -> None:
     assert atomic.disk_bytes(tmp_path) - before < 1_000_000
     (tmp_path / "full").write_bytes(b"x" * 1_000_000)
     assert 1_000_000 <= atomic.disk_bytes(tmp_path) - before < 2_000_000
+
+
+def test_what_is_being_made_has_a_name(tmp_path: Path) -> None:
+    with atomic.making(tmp_path / "6.12.1-cloud-amd64", "it") as partial:
+        assert atomic.destination(partial / "root") == "6.12.1-cloud-amd64"
+        assert atomic.destination(partial) == "6.12.1-cloud-amd64"
+    assert atomic.destination(tmp_path / "root") == "root"

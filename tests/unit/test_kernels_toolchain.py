@@ -104,7 +104,7 @@ def test_an_archive_that_does_not_unpack_is_an_error(
 ) -> None:
     monkeypatch.setattr(proc, "run", lambda *_, **__: proc.Finished((), 1, output, 0.0))
     with pytest.raises(HostError) as caught:
-        toolchain.unpack([Path("/a/x.deb")], tmp_path / "k/root")
+        toolchain.unpack([Path("/a/x.deb")], tmp_path / ".partial-k.01/root")
     assert said in str(caught.value)
     assert output.splitlines()[-1] in caught.value.evidence
 

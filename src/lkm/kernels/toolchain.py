@@ -195,7 +195,7 @@ def unpack(archives: Sequence[Path], into: Path, *, progress: Progress = SILENT)
         on_line=on_line,
     )
     if finished.returncode:
-        raise _unpack_failure(into.parent.name, finished.output)
+        raise _unpack_failure(atomic.destination(into), finished.output)
     progress.amount(len(archives), len(archives))
 
 
