@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -70,17 +71,21 @@ class Clock:
             self.downloaded = int(total or done)
 
 
-def measured(name: str, roots: Path, rate: float) -> Fetched:
-    """Fetch a kernel twice: once to have its files on the loopback, and once with the clock."""
+def measured(name: str, roots: Path, rate: float, until_end: ExitStack) -> Fetched:
+    """Fetch a kernel twice: once to have its files on the loopback, and once with the clock.
+
+    The stores last until the end: ext4 without a journal passes over inodes deleted in the last minutes
+    (recently_deleted(), fs/ext4/ialloc.c, 6.18), and the store after a removed one took 10 s more to fill.
+    """
     upstream = os.environ.pop("LKM_DEBIAN_MIRROR", None) or apt.find_mirror()
     with serving(recorded(upstream, roots.parent / "mirror")) as mirror:
         os.environ["LKM_DEBIAN_MIRROR"] = mirror.url
         try:
-            with stores.own("roots", of=roots.parent, beside=roots.parent):
-                release = store.fetch_newest(name).release
+            until_end.enter_context(stores.own("roots", of=roots.parent, beside=roots.parent))
+            release = store.fetch_newest(name).release
             mirror.rate = rate
-            with stores.own("roots", of=roots.parent, beside=roots.parent):
-                return _timed(release)
+            until_end.enter_context(stores.own("roots", of=roots.parent, beside=roots.parent))
+            return _timed(release)
         finally:
             os.environ["LKM_DEBIAN_MIRROR"] = upstream
 
@@ -120,7 +125,8 @@ def main() -> int:
         roots = Path(made, "roots")
         for home in (real / "roots").glob("[!.]*"):
             shutil.copytree(home, roots / home.name, symlinks=True, copy_function=os.link)
-        found = [measured(name, roots, rate) for name in arguments.kernels]
+        with ExitStack() as until_end:
+            found = [measured(name, roots, rate, until_end) for name in arguments.kernels]
     if arguments.json:
         print(json.dumps([asdict(each) for each in found], indent=1))
     else:
