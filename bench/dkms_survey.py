@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench import page
-from lkm import kbuild, paths
+from lkm import paths
 from lkm import source as sources
 from lkm.errors import LkmError
 from lkm.kbuild import workdir
@@ -96,7 +96,9 @@ def judge(package: str, directory: Path, kernel: Kernel) -> Cell:
     """One cell. Raises what is no verdict."""
     with Fresh(kernel) as fresh:
         outcome = run(directory, kernel, Rig(lambda module: fresh.machine()))
-    kbuild.clean(sources.find(directory))
+    # Not kbuild.clean: another survey may be building for another kernel.
+    for built in workdir.of_source(sources.find(directory)).glob(f"{kernel.release}-*"):
+        workdir.remove_tree(built)
     version = directory.name
     first = outcome.modules[0]
     if outcome.error or first.verdict is Verdict.EXCLUDED:
