@@ -26,6 +26,7 @@ from lkm.cli.matrix import (
 )
 from lkm.cli.render import Style, print_json, visible, working
 from lkm.errors import UsageError
+from lkm.matrix.problem import numbered, where
 
 if TYPE_CHECKING:
     from lkm.matrix.bisect import Border
@@ -259,14 +260,11 @@ def _log(module: Mapping[str, Any]) -> Iterator[str]:
 
 def _problem(problem: Mapping[str, Any]) -> Iterator[str]:
     """What it is, and the line of the source that it is about."""
-    name = (problem["function"] or "").partition(".")[0]  # gcc's f.constprop.0 is the source's f
-    where = f" in {name}()" if name else ""
     source = problem["source"]
     at = f" at {source['file']}:{source['line']}" if source else ""
-    yield f"{problem['kind']}: {problem['summary']}{where}{at}"
+    yield f"{problem['kind']}: {problem['summary']}{where(problem)}{at}"
     if source:
-        for number, text in enumerate(source["lines"], source["first"]):
-            yield f"{'>' if number == source['line'] else ' '} {number:4} | {text}"
+        yield from numbered(source)
 
 
 def _says_nothing(line: str) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 from lkm._version import VERSION
 from lkm.matrix.group import Group, row_of, short_names, tidy
 from lkm.matrix.outcome import CellResult, is_red
+from lkm.matrix.problem import frame, where
 from lkm.matrix.report import Report, duration
 
 __all__ = ["page"]
@@ -228,21 +229,12 @@ def _module(module: dict[str, Any], known: str | None) -> Iterator[str]:
 
 
 def _problem(problem: dict[str, Any]) -> Iterator[str]:
-    # gcc names a copy of a function `f.constprop.0`; the source has only `f`.
-    name = (problem["function"] or "").partition(".")[0]
-    where = f" in {name}()" if name else ""
-    yield f"<p><b>{escape(problem['kind'])}</b> {escape(problem['summary'])}{escape(where)}</p>"
+    said = f"{problem['summary']}{where(problem)}"
+    yield f"<p><b>{escape(problem['kind'])}</b> {escape(said)}</p>"
     if source := problem.get("source"):
         yield f"<p>{escape(source['file'])}:{source['line']}</p>{_source(source)}"
-    if trace := [_frame(frame) for frame in problem["trace"] if frame["reliable"]]:
+    if trace := [frame(each) for each in problem["trace"] if each["reliable"]]:
         yield _pre(trace)
-
-
-def _frame(frame: dict[str, Any]) -> str:
-    name = frame["function"] or f"{frame['address'] or 0:#x}"
-    module = f" [{frame['module']}]" if frame["module"] else ""
-    places = (f"{place['file']}:{place['line']}" for place in frame.get("places") or ())
-    return f"{name}{module}  {' in '.join(places)}".rstrip()
 
 
 def _tests(tests: dict[str, Any]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 
 from lkm.matrix.group import row_of, tidy
 from lkm.matrix.outcome import CellResult, is_red
+from lkm.matrix.problem import frame, numbered, where
 from lkm.matrix.report import Report
 
 __all__ = ["junit"]
@@ -87,16 +88,13 @@ def _evidence(cell: CellResult) -> Iterator[str]:
 
 
 def _problem(problem: dict[str, Any]) -> Iterator[str]:
-    where = f" in {problem['function']}()" if problem["function"] else ""
-    yield f"{problem['kind']}: {problem['summary']}{where}"
+    yield f"{problem['kind']}: {problem['summary']}{where(problem)}"
     if source := problem["source"]:
         yield f"  {source['file']}:{source['line']}"
-        for number, line in enumerate(source["lines"], source["first"]):
-            yield f"  {'>' if number == source['line'] else ' '} {number:4} | {line.expandtabs(8)}".rstrip()
-    for frame in problem["trace"]:
-        if frame["reliable"] and frame["places"]:
-            at = " in ".join(f"{place['file']}:{place['line']}" for place in frame["places"])
-            yield f"  {frame['function']} [{frame['module']}]  {at}"
+        yield from (f"  {line}" for line in numbered(source))
+    for each in problem["trace"]:
+        if each["reliable"] and each["places"]:
+            yield f"  {frame(each)}"
 
 
 def _log(cell: CellResult) -> list[str]:
