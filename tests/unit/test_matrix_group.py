@@ -133,3 +133,9 @@ def test_a_short_name_has_what_tells_kernels_apart(
     kernels: tuple[str, ...], names: list[str]
 ) -> None:
     assert list(short_names(kernels).values()) == names
+
+
+def test_what_a_source_does_not_want_is_told_last() -> None:
+    cells = [result(kernel, "excluded", "BUILD_EXCLUSIVE_KERNEL") for kernel in (OLD, SIX, TWELVE)]
+    cells.append(result(NEW, "build-failed", "demo.c:1:1: error: no"))
+    assert [group.state for group in grouped(cells, KERNELS)] == ["build-failed", "excluded"]

@@ -34,7 +34,10 @@ def row_of(result: CellResult) -> str:
 
 
 def grouped(results: Iterable[CellResult], kernels: Sequence[str]) -> tuple[Group, ...]:
-    """The reasons of all cells that are not `ok`, those that most cells have first. `kernels`: oldest first."""
+    """The reasons of all cells that are not `ok`: those that most cells have first, exclusions last.
+
+    `kernels`: oldest first.
+    """
     told = list(results)
     per_row: dict[tuple[str, str, str], list[CellResult]] = {}
     for result in told:
@@ -46,7 +49,11 @@ def grouped(results: Iterable[CellResult], kernels: Sequence[str]) -> tuple[Grou
         on = tuple(kernel for kernel in kernels if any(cell.kernel == kernel for cell in cells))
         merged.setdefault((state, reason, on), []).extend(cells)
     groups = [_group(cells, on, told, kernels) for (_, _, on), cells in merged.items()]
-    return tuple(sorted(groups, key=lambda each: -len(each.rows) * len(each.kernels)))
+    return tuple(sorted(groups, key=_rank))
+
+
+def _rank(group: Group) -> tuple[bool, int]:
+    return group.state == Verdict.EXCLUDED, -len(group.rows) * len(group.kernels)
 
 
 def _reason(result: CellResult) -> str:
