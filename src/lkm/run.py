@@ -10,11 +10,11 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lkm import kbuild, remains
+from lkm import kbuild, remains, requests
 from lkm.end import End
 from lkm.errors import BuildError, ExcludedError, UsageError
 from lkm.kernels.kernel import Kernel
-from lkm.machine import Area, Machine, NeedRefusedError, Outcome
+from lkm.machine import Area, Machine, NeedRefusedError, Needs, Outcome
 from lkm.problems import Problem, ProblemKind, find
 from lkm.progress import SILENT, Progress
 from lkm.rig import Limits, Rig, Where
@@ -105,18 +105,46 @@ def try_modules(
     arguments = assign(chosen, params or {})
     decode = _decoder(targets, kernel)
     runs = []
-    for target in chosen:
-        tried, where = _judged(target, targets, arguments[target.name], kernel, rig)
+    for chosen_target in chosen:
+        target, first = _requesting(
+            chosen_target, targets, arguments[chosen_target.name], kernel, rig
+        )
+        tried, where = _judged(first, target, targets, arguments[target.name], kernel, rig)
         known = partial(where, target, targets) if where else None
         runs.append(replace(tried, problems=decode(tried.problems, known)))
     return tuple(runs)
 
 
-def _judged(
+def _requesting(
     target: Target, targets: Targets, arguments: str, kernel: Kernel, rig: Rig
+) -> tuple[Target, ModuleRun]:
+    """The target with all that the kernel asks modprobe for when it is loaded, and the run that has that."""
+    tried = _try(target, targets, arguments, kernel, rig)
+    for _ in range(0 if rig.preflight else _ROUNDS):
+        names = requests.asked(tried.log)
+        more = requests.with_requests(target, targets.all, kernel, names) if names else target
+        if more.requests == target.requests:
+            break
+        target, tried = more, _try(more, targets, arguments, kernel, rig)
+    if tried.verdict is Verdict.LOAD_FAILED and not tried.hint:
+        tried = replace(tried, hint=requests.hint(tried.log))
+    return target, replace(tried, requested=target.requests)
+
+
+_ROUNDS = 8
+"""An algorithm may ask for a template, which asks for another algorithm."""
+
+
+def _judged(
+    first: ModuleRun,
+    target: Target,
+    targets: Targets,
+    arguments: str,
+    kernel: Kernel,
+    rig: Rig,
 ) -> tuple[ModuleRun, Where | None]:
     """The run to show, and who knows where the module was in it."""
-    tried = rig.judged(_try(target, targets, arguments, kernel, rig))
+    tried = rig.judged(first)
     if (
         rig.another is None
         or tried.verdict is not Verdict.OK
@@ -214,7 +242,7 @@ def _try(
             if error.path not in needs.others:
                 raise  # the kernel's own module: nothing that the source is to blame for
             return _without_need(target.name, error, timings, machine)
-        if (needs.own or needs.others) and limits.settle != 0:
+        if needs != Needs() and limits.settle != 0:
             machine.inventory()
         return _tried(target, kernel, machine, arguments, limits, timings)
 

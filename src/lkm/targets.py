@@ -20,11 +20,15 @@ __all__ = ["Target", "Targets", "assign", "needed", "needs_of", "targets_of"]
 
 @dataclass(frozen=True)
 class Target:
-    """A module to try: its facts, the file whose bytes are loaded, and the file with its debug info."""
+    """A module to try: its facts, the file whose bytes are loaded, and the file with its debug info.
+
+    `requests` are the names of other modules that the kernel is known to want when it is loaded.
+    """
 
     object: KernelObject
     image: Path
     path: Path
+    requests: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -87,8 +91,8 @@ def needs_of(
 ) -> Needs:
     """The files that must be loaded before: the kernel's own modules, then those of `beside`.
 
-    The kernel's come in modules.dep's order; what is `loaded` is left out. Raises UsageError for a need
-    that neither has.
+    The kernel's come in modules.dep's order; what is `loaded` is left out. Those that are only requested may
+    be refused. Raises UsageError for a need that neither has.
     """
     ours = needed(target, beside)
     here = {one.name for one in ours} | set(loaded)
@@ -101,7 +105,24 @@ def needs_of(
         own = load_order(kernel, wanted)
         soft = soft_needs(kernel, own)
     others = [one.image for one in ours if one is not target and one.name not in loaded]
-    return Needs(own, tuple(others), soft)
+    return Needs(own, tuple(others), (*soft, *_requested(target, beside, kernel, loaded)))
+
+
+def _requested(
+    target: Target, beside: Sequence[Target], kernel: Kernel, loaded: Collection[str]
+) -> Iterator[Path]:
+    if not target.requests:
+        return
+    from lkm.kernels.modules import load_order, soft_needs
+
+    here = {one.name: one for one in beside}
+    for name in target.requests:
+        if other := here.get(name):
+            needs = needs_of(other, beside, kernel, loaded=loaded)
+            yield from (*needs.soft, *needs.own, *needs.others, other.image)
+        else:
+            order = load_order(kernel, [name])
+            yield from (*soft_needs(kernel, order), *order)
 
 
 def assign(targets: Sequence[Target], params: Mapping[str, Value]) -> dict[str, str]:

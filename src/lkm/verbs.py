@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from lkm import requests
 from lkm.end import End
 from lkm.errors import KernelProblem, LoadError, ModuleFailure, UnloadError, UsageError
 from lkm.machine import Machine, Outcome, ParameterFile
@@ -39,7 +40,7 @@ def insmod(
         return outcome
     if judged.verdict is not Verdict.LOAD_FAILED:
         _problem(judged, outcome, decode)
-    hint = judged.hint
+    hint = judged.hint or requests.hint(outcome.records)
     # An init may return EEXIST, too.
     if outcome.errno == errno.EEXIST and _is_loaded(machine, target.name):
         first = machine.typed("rmmod", target.name)

@@ -73,6 +73,7 @@ class ModuleRun:
     kernel said in the module's life. `lost` counts records that the log's ring could not hold. `taint` is
     None on a guest. `kunit` are the KUnit suites that ran. `at_once` says that the log and the problems are
     of a second machine, on which the module was unloaded at once after its load, since nothing else went wrong.
+    `requested` are the modules that were there because the kernel asks modprobe for them (request_module()).
     """
 
     name: str
@@ -88,6 +89,7 @@ class ModuleRun:
     taint: Taint | None = None
     kunit: tuple[ktap.Result, ...] = ()
     at_once: bool = False
+    requested: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The module's part of `lkm run --json`."""
@@ -105,6 +107,7 @@ class ModuleRun:
             "problems": [to_dict(problem) for problem in self.problems],
             "kunit": _suites(self.kunit),
             "at_once": self.at_once,
+            "requested": list(self.requested),
             "taint": asdict(self.taint) if self.taint else None,
             "timings": self.timings.to_dict(),
         }

@@ -32,8 +32,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "check": ("loadcheck",),
     "signing": ("signing",),
     "run": (
-        "at_once", "decoding", "garbage", "openfiles", "prediction", "preflight", "remains", "rig", "run",
-        "sourcefiles", "targets", "twin", "unfreed", "verbs", "verdict",
+        "at_once", "decoding", "garbage", "openfiles", "prediction", "preflight", "remains", "requests", "rig",
+        "run", "sourcefiles", "targets", "twin", "unfreed", "verbs", "verdict",
     ),
     "matrix": ("matrix",),
     "interpose": ("interpose", "faults"),

@@ -4,39 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.unit.indexed_kernel import indexed
 
-from lkm.arch import X86_64
 from lkm.errors import UsageError
 from lkm.kernels import modules
-from lkm.kernels.kernel import Kernel, Toolchain
-
-DEP = """\
-kernel/drivers/net/virtio_net.ko.xz: kernel/net/core/net-failover.ko.xz kernel/net/core/failover.ko.xz
-kernel/net/core/net-failover.ko.xz: kernel/net/core/failover.ko.xz
-kernel/net/core/failover.ko.xz:
-kernel/fs/odd-name.ko: kernel/net/core/failover.ko.xz
-"""
-BUILTIN = "kernel/drivers/virtio/virtio.ko\nkernel/drivers/char/virtio-console.ko\n"
+from lkm.kernels.kernel import Kernel
 
 
 @pytest.fixture
 def kernel(tmp_path: Path) -> Kernel:
-    directory = tmp_path / "lib/modules/6.12.1-cloud-amd64"
-    directory.mkdir(parents=True)
-    (directory / "modules.dep").write_text(DEP)
-    (directory / "modules.builtin").write_text(BUILTIN)
-    return Kernel(
-        release="6.12.1-cloud-amd64",
-        arch=X86_64,
-        provider="debian",
-        image=tmp_path / "vmlinuz",
-        build_dir="/usr/src/linux",
-        binds=((tmp_path / "src", "/usr/src/linux"),),
-        config=tmp_path / "config",
-        toolchain=Toolchain("trixie", tmp_path / "root", "gcc-14", "00"),
-        identity="00",
-        modules_dir=directory,
-    )
+    return indexed(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +54,27 @@ def test_soft_dependencies_are_names_or_aliases_and_those_that_there_are_not_are
         "alias crypt-x gone\nalias crypt-x net_failover\n"
     )
     assert [path.name for path in modules.soft_needs(kernel, map(Path, order))] == soft
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("odd-name", "odd_name"),
+        ("net-pf-16-proto-4", "failover"),
+        ("net_pf_16_proto_4", "failover"),
+        ("char-major-10-130", "net_failover"),
+        ("virtio", None),
+        ("nothing", None),
+    ],
+)
+def test_modprobe_takes_names_and_aliases_which_are_globs(
+    kernel: Kernel, name: str, found: str | None
+) -> None:
+    assert kernel.modules_dir
+    (kernel.modules_dir / "modules.alias").write_text(
+        "# Aliases\nalias net-pf-16-proto-4 failover\nalias char-major-10-* net_failover\n"
+    )
+    assert modules.answering(kernel, name) == found
 
 
 def test_paths_are_those_of_this_computer(kernel: Kernel) -> None:

@@ -39,6 +39,10 @@ def tell(outcome: Run, kept: Sequence[str] = ()) -> None:
 
 
 def _show_module(module: ModuleRun, style: Style) -> None:
+    if module.requested:
+        print(
+            style.dim(f"the kernel asks modprobe for {', '.join(module.requested)}: loaded before")
+        )
     for record in module.log:
         print(record_line(record, style))
     if module.lost:

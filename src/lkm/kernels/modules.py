@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,16 @@ from lkm.errors import UsageError
 from lkm.kernels.catalog import series_of
 from lkm.kernels.kernel import Kernel
 
-__all__ = ["Index", "find", "load_order", "module_name", "read_index", "soft_needs"]
+__all__ = [
+    "Index",
+    "answering",
+    "find",
+    "load_order",
+    "matches",
+    "module_name",
+    "read_index",
+    "soft_needs",
+]
 
 
 @dataclass(frozen=True)
@@ -93,13 +103,27 @@ def soft_needs(kernel: Kernel, order: Iterable[Path]) -> tuple[Path, ...]:
     return load_order(kernel, found)
 
 
+def answering(kernel: Kernel, name: str) -> str | None:
+    """The kernel's own module that modprobe takes for a name or an alias, chosen as for `soft_needs`.
+
+    None where no file has it.
+    """
+    index = read_index(kernel)
+    found = _resolved(name, index, kernel.modules_dir or kernel.build_dir_on_host)
+    return found if found in index.files else None
+
+
+def matches(alias: str, name: str) -> bool:
+    """Whether modprobe takes `name` for what `alias` says: a glob in which `-` and `_` are equal."""
+    return fnmatch.fnmatchcase(name.replace("-", "_"), alias.replace("-", "_"))
+
+
 def _resolved(name: str, index: Index, directory: Path) -> str | None:
     plain = name.replace("-", "_")
     if plain in index.files or plain in index.builtin:
         return plain
-    start = f"alias {name} "
-    lines = _lines(directory / "modules.alias")
-    named = [line.removeprefix(start).strip() for line in lines if line.startswith(start)]
+    lines = (line.split() for line in _lines(directory / "modules.alias"))
+    named = [words[2] for words in lines if len(words) == 3 and matches(words[1], name)]
     named.sort(key=lambda each: not each.endswith("_generic"))
     return next((each for each in named if each in index.files), None)
 

@@ -39,6 +39,7 @@ def contents(
     entries = [Entry(path, 0o040755) for path in DIRECTORIES]
     entries += [
         Entry("init", 0o100755, agent),
+        Entry("lkm/modprobe", 0o120777, b"../init"),
         Entry("bin/busybox", 0o100755, busybox),
         Entry("etc/passwd", 0o100644, b"root:x:0:0:root:/root:/bin/sh\n"),
         Entry("etc/group", 0o100644, b"root:x:0:\n"),

@@ -232,13 +232,42 @@ static void watch_over(int watch)
 	}
 }
 
-int main(void)
+/*
+ * The kernel runs `modprobe -q -- NAME` for request_module() (call_modprobe(), kernel/module/kmod.c). There is none
+ * in the guest: what is asked for is told in the log, and the host has it there the next time.
+ */
+static int tell_request(const char *name)
+{
+	int log = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
+
+	dprintf(log, "<6>modprobe -q -- %s", name);
+	return 1;
+}
+
+/* A root file system with a modprobe of its own keeps it. */
+static void take_requests(void)
+{
+	static const char path[] = "/lkm/modprobe";
+	int fd;
+
+	if (!access("/sbin/modprobe", X_OK))
+		return;
+	fd = open("/proc/sys/kernel/modprobe", O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return; /* a kernel that loads nothing by itself */
+	write(fd, path, sizeof(path) - 1);
+	close(fd);
+}
+
+int main(int argc, char **argv)
 {
 	static const uint32_t hello = AGENT_PROTOCOL;
 	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
 	char name[32];
 	int watch;
 
+	if (getpid() != 1)
+		return tell_request(argv[argc - 1]);
 	umask(022);
 	signal(SIGPIPE, SIG_IGN);
 	mount_all();
@@ -247,6 +276,7 @@ int main(void)
 	setenv("HOME", "/root", 1);
 	sethostname("lkm", 3);
 	load_boot_modules();
+	take_requests();
 	window_open();
 	inventory_open();
 	watch = await_port("lkm.watch");

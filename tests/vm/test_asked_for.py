@@ -1,0 +1,61 @@
+"""Modules that the kernel asks modprobe for while another loads, on a real kernel."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.vm
+
+ASKS = Path(__file__).parents[1] / "data" / "modules" / "asks.c"
+
+
+def tried(lkm: Any, source: Path, *words: str, code: int = 0) -> dict[str, dict[str, Any]]:
+    done = lkm("run", "--json", str(source), *words)
+    assert done.returncode == code, (done.stdout, done.stderr)
+    return {module["name"]: module for module in json.loads(done.stdout)["modules"]}
+
+
+@pytest.mark.parametrize("careless", ["n", "y"], ids=["refuses", "oopses"])
+def test_what_the_kernel_asks_for_is_there(lkm: Any, careless: str) -> None:
+    module = tried(lkm, ASKS, f"careless={careless}")["asks"]
+    assert module["requested"] == ["nls_koi8_r"]
+    said = [record["text"] for record in module["log"]]
+    assert "asks: koi8-r" in said
+    assert not [text for text in said if "modprobe" in text]
+
+
+def test_what_nobody_has_is_told(lkm: Any) -> None:
+    done = lkm("run", str(ASKS), "charset=klingon")
+    assert done.returncode == 1
+    assert "modprobe -q -- nls_klingon\n" in done.stdout
+    assert "hint: the kernel asked modprobe for nls_klingon, which was not there" in done.stdout
+
+
+def test_a_sibling_answers_by_its_alias(lkm: Any, tmp_path: Path) -> None:
+    (tmp_path / "Kbuild").write_text("obj-m := asks.o tables.o\n")
+    (tmp_path / "asks.c").write_text(ASKS.read_text())
+    (tmp_path / "tables.c").write_text(
+        "#include <linux/module.h>\n#include <linux/nls.h>\n"
+        'static struct nls_table table = { .charset = "klingon" };\n'
+        "static int __init start(void) { return register_nls(&table); }\nmodule_init(start);\n"
+        "static void __exit stop(void) { unregister_nls(&table); }\nmodule_exit(stop);\n"
+        'MODULE_LICENSE("GPL");\nMODULE_ALIAS_NLS(klingon);\n'
+    )
+    modules = tried(lkm, tmp_path, "charset=klingon")
+    assert modules["asks"]["requested"] == ["tables"]
+    assert modules["tables"]["requested"] == []
+
+
+def test_insmod_says_what_was_asked_for(lkm: Any) -> None:
+    name = "requests"
+    assert lkm("up", name).returncode == 0
+    try:
+        done = lkm("insmod", "-m", name, str(ASKS))
+        assert done.returncode == 1
+        assert "the kernel asked modprobe for nls_koi8-r, which was not there" in done.stderr
+    finally:
+        lkm("down", name)
