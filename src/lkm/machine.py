@@ -100,6 +100,7 @@ class Outcome:
     where its processors are, and `remains` what of it could not be ended. `lost` counts the records that the
     log's ring dropped before they could be read. `how` is QEMU's word for how a guest went down, or what became
     of a machine whose end is `gone`; `left` what is new since the inventory, where that was asked for.
+    `asked` is what the kernel of a guest, which has no modprobe, ran it for (request_module()), each once.
     """
 
     end: End
@@ -112,6 +113,7 @@ class Outcome:
     remains: str = ""
     left: tuple[Left, ...] = ()
     how: str = ""
+    asked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

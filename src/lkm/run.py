@@ -105,34 +105,14 @@ def try_modules(
     arguments = assign(chosen, params or {})
     decode = _decoder(targets, kernel)
     runs = []
-    for chosen_target in chosen:
-        target, first = _requesting(
-            chosen_target, targets, arguments[chosen_target.name], kernel, rig
-        )
-        tried, where = _judged(first, target, targets, arguments[target.name], kernel, rig)
+    for one in chosen:
+        words = arguments[one.name]
+        attempt = partial(_try, targets=targets, arguments=words, kernel=kernel, rig=rig)
+        target, first = requests.satisfied(one, targets.all, kernel, attempt)
+        tried, where = _judged(first, target, targets, words, kernel, rig)
         known = partial(where, target, targets) if where else None
         runs.append(replace(tried, problems=decode(tried.problems, known)))
     return tuple(runs)
-
-
-def _requesting(
-    target: Target, targets: Targets, arguments: str, kernel: Kernel, rig: Rig
-) -> tuple[Target, ModuleRun]:
-    """The target with all that the kernel asks modprobe for when it is loaded, and the run that has that."""
-    tried = _try(target, targets, arguments, kernel, rig)
-    for _ in range(0 if rig.preflight else _ROUNDS):
-        names = requests.asked(tried.log)
-        more = requests.with_requests(target, targets.all, kernel, names) if names else target
-        if more.requests == target.requests:
-            break
-        target, tried = more, _try(more, targets, arguments, kernel, rig)
-    if tried.verdict is Verdict.LOAD_FAILED and not tried.hint:
-        tried = replace(tried, hint=requests.hint(tried.log))
-    return target, replace(tried, requested=target.requests)
-
-
-_ROUNDS = 8
-"""An algorithm may ask for a template, which asks for another algorithm."""
 
 
 def _judged(
@@ -309,6 +289,7 @@ def _tried(
         judged.hint,
         machine.taint(),
         suites,
+        asked=requests.in_vain(stages.asked, kernel),
     )
 
 

@@ -40,7 +40,7 @@ def insmod(
         return outcome
     if judged.verdict is not Verdict.LOAD_FAILED:
         _problem(judged, outcome, decode)
-    hint = judged.hint or requests.hint(outcome.records)
+    hint = judged.hint or requests.hint(outcome.asked)
     # An init may return EEXIST, too.
     if outcome.errno == errno.EEXIST and _is_loaded(machine, target.name):
         first = machine.typed("rmmod", target.name)

@@ -73,7 +73,8 @@ class ModuleRun:
     kernel said in the module's life. `lost` counts records that the log's ring could not hold. `taint` is
     None on a guest. `kunit` are the KUnit suites that ran. `at_once` says that the log and the problems are
     of a second machine, on which the module was unloaded at once after its load, since nothing else went wrong.
-    `requested` are the modules that were there because the kernel asks modprobe for them (request_module()).
+    `requested` are the modules that were there because the kernel asks modprobe for them (request_module()),
+    `asked` the names and aliases that it asked for in vain.
     """
 
     name: str
@@ -90,6 +91,7 @@ class ModuleRun:
     kunit: tuple[ktap.Result, ...] = ()
     at_once: bool = False
     requested: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The module's part of `lkm run --json`."""
@@ -108,6 +110,7 @@ class ModuleRun:
             "kunit": _suites(self.kunit),
             "at_once": self.at_once,
             "requested": list(self.requested),
+            "asked": list(self.asked),
             "taint": asdict(self.taint) if self.taint else None,
             "timings": self.timings.to_dict(),
         }
@@ -152,6 +155,11 @@ class Stages:
     def records(self) -> tuple[Record, ...]:
         """What the kernel said in all of them."""
         return tuple(record for outcome in self.outcomes for record in outcome.records)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """What the kernel ran modprobe for in all of them, each once."""
+        return tuple(dict.fromkeys(name for outcome in self.outcomes for name in outcome.asked))
 
     @property
     def last(self) -> str:

@@ -10,8 +10,8 @@ from tests.unit.indexed_kernel import indexed
 
 from lkm import requests
 from lkm.kernels.kernel import Kernel
-from lkm.log import Record
 from lkm.targets import Target, needs_of
+from lkm.verdict import ModuleRun, Verdict
 
 
 @pytest.fixture
@@ -25,17 +25,11 @@ def target(name: str, *aliases: str, depends: tuple[str, ...] = ()) -> Target:
     return Target(cast(Any, facts), path, path)
 
 
-def test_what_the_kernel_ran_is_what_it_asks_for() -> None:
-    said = [
-        "demo: here",
-        "modprobe -q -- crypto-x(aes)",
-        "modprobe -q -- crypto-x(aes)",
-        "modprobe -q -- ",
-    ]
-    records = [Record(seq, 1.0, "info", 1, text) for seq, text in enumerate(said)]
-    assert requests.asked(records) == ("crypto-x(aes)",)
-    assert "crypto-x(aes)" in (requests.hint(records) or "")
-    assert requests.hint(records[:1]) is None
+def test_what_is_asked_for_in_vain_is_told_but_not_all_of_it(kernel: Kernel) -> None:
+    assert requests.in_vain(["virtio-console", "crypto-x(aes)"], kernel) == ("crypto-x(aes)",)
+    assert requests.hint(["a", "b"]) == "the kernel asked modprobe for a, b, which was not there"
+    assert requests.hint([]) is None
+    assert requests.some(list("abcdef")) == "a, b, c, d and 2 more"
 
 
 @pytest.mark.parametrize(
@@ -73,3 +67,18 @@ def test_requests_come_with_what_they_need_and_may_be_refused(kernel: Kernel) ->
     assert [path.name for path in found.soft] == [
         "failover.ko.xz", "library.ko", "helper.ko", "failover.ko.xz", "net-failover.ko.xz", "virtio_net.ko.xz",
     ]  # fmt: skip
+
+
+def test_it_is_tried_until_nothing_new_is_asked_for(kernel: Kernel) -> None:
+    asks = {(): ("helper",), ("helper",): ("virtio-net", "x"), ("helper", "virtio_net"): ("x",)}
+    seen = []
+
+    def attempt(of: Target) -> ModuleRun:
+        seen.append(of.requests)
+        return ModuleRun(of.name, Verdict.LOAD_FAILED, asked=asks[of.requests])
+
+    demo = target("demo")
+    last, tried = requests.satisfied(demo, [demo, target("helper")], kernel, attempt)
+    assert seen == list(asks)
+    assert last.requests == tried.requested == ("helper", "virtio_net")
+    assert tried.hint == "the kernel asked modprobe for x, which was not there"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lkm.cli.render import Style, in_seconds, record_line, visible
 from lkm.problems import Problem
+from lkm.requests import some
 from lkm.run import Run
 from lkm.verdict import ModuleRun, Verdict
 
@@ -40,9 +41,8 @@ def tell(outcome: Run, kept: Sequence[str] = ()) -> None:
 
 def _show_module(module: ModuleRun, style: Style) -> None:
     if module.requested:
-        print(
-            style.dim(f"the kernel asks modprobe for {', '.join(module.requested)}: loaded before")
-        )
+        names = ", ".join(module.requested)
+        print(style.dim(visible(f"the kernel asks modprobe for {names}: loaded before")))
     for record in module.log:
         print(record_line(record, style))
     if module.lost:
@@ -51,6 +51,8 @@ def _show_module(module: ModuleRun, style: Style) -> None:
                 f"({module.lost} records were lost: the module logs faster than they can be read)"
             )
         )
+    if module.asked:
+        print(style.dim(visible(f"the kernel asked modprobe for {some(module.asked)}: not there")))
     for name, value in module.params.items():
         print(f"{name} = {value}")
     for line in _suites(module.kunit, style):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import time
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,10 @@ CALLBACKS = {
 """What runs a module's own functions: one that does not return is the module's fault, not the machine's."""
 
 
+_REQUEST = re.compile(r"modprobe -q -- (\S+)")
+"""What the agent logs when the kernel runs modprobe (`vm/agent/main.c`)."""
+
+
 def parameter_files(frames: Sequence[bytes]) -> dict[str, ParameterFile]:
     """By name, of the answers to `Op.PARAMS`."""
     files: dict[str, ParameterFile] = {}
@@ -52,16 +57,19 @@ def left_in(data: bytes) -> tuple[Left, ...]:
 
 def outcome_of(reply: Reply, seconds: float, limit: float) -> Outcome:
     """What became of a request; one that hangs was given up at its limit."""
+    records = records_of(reply)
+    asked = (_REQUEST.fullmatch(record.text) for record in records)
     return Outcome(
         reply.end,
         reply.status,
-        tuple(records_of(reply)),
+        tuple(record for record in records if not _REQUEST.fullmatch(record.text)),
         min(seconds, limit) if reply.end is End.HUNG else seconds,
         int.from_bytes(reply.value[:8], "little") / 1e9,
         reply.stacks,
         lost(parse_kmsg(reply.log)),
         left=left_in(b"".join(reply.data)),
         how=reply.how,
+        asked=tuple(dict.fromkeys(match[1] for match in asked if match)),
     )
 
 
