@@ -51,7 +51,7 @@ def _show_module(module: ModuleRun, style: Style) -> None:
                 f"({module.lost} records were lost: the module logs faster than they can be read)"
             )
         )
-    if module.asked:
+    if module.asked and module.verdict is not Verdict.OK:
         print(style.dim(visible(f"the kernel asked modprobe for {some(module.asked)}: not there")))
     for name, value in module.params.items():
         print(f"{name} = {value}")
