@@ -19,9 +19,13 @@ def tried(lkm: Any, source: Path, *words: str, code: int = 0) -> dict[str, dict[
     return {module["name"]: module for module in json.loads(done.stdout)["modules"]}
 
 
-@pytest.mark.parametrize("careless", ["n", "y"], ids=["refuses", "oopses"])
-def test_what_the_kernel_asks_for_is_there(lkm: Any, careless: str) -> None:
-    module = tried(lkm, ASKS, f"careless={careless}")["asks"]
+@pytest.mark.parametrize(
+    ("careless", "kernel"),
+    [("n", "6.12"), ("y", "6.12"), ("n", "5.10")],
+    ids=["refuses", "oopses", "oldest"],
+)
+def test_what_the_kernel_asks_for_is_there(lkm: Any, careless: str, kernel: str) -> None:
+    module = tried(lkm, ASKS, f"careless={careless}", "-k", kernel)["asks"]
     assert module["requested"] == ["nls_koi8_r"]
     said = [record["text"] for record in module["log"]]
     assert "asks: koi8-r" in said
