@@ -16,12 +16,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from lkm import kbuild, proc, sandbox
+from lkm import kbuild, proc, project, sandbox
 from lkm import source as sources
 from lkm.errors import BuildError, ExcludedError
 from lkm.kbuild import workdir
 from lkm.kbuild.dkms import reading
-from lkm.kernels import apt, dkms, downloads, store, toolchain
+from lkm.kernels import additions, apt, dkms, downloads, store, toolchain
 from lkm.kernels.kernel import Kernel
 from lkm.sandbox import Bind
 from lkm.source import ModuleSource
@@ -63,6 +63,12 @@ class _Silent:
 
     def amount(self, done: float, total: float | None, unit: str = "") -> None:
         pass
+
+
+def equipped(found: ModuleSource, kernel: Kernel) -> Kernel:
+    """The kernel with what the package depends on in its toolchain, as apt would have installed it."""
+    wanted = project.build_packages(found)
+    return kernel if wanted == project.Packages() else additions.with_packages(kernel, wanted)
 
 
 def by_dkms(script: Path, found: ModuleSource, kernel: Kernel) -> Answer:
@@ -121,7 +127,10 @@ def main() -> int:
         for name in arguments.package or PACKAGES:
             found = sources.find(dkms.package(name))
             for kernel in map(store.get, arguments.kernel or KERNELS):
-                theirs, ours = by_dkms(script, found, kernel), by_lkm(found, kernel)
+                theirs, ours = (
+                    by_dkms(script, found, equipped(found, kernel)),
+                    by_lkm(found, kernel),
+                )
                 same = (theirs.state, theirs.modules) == (ours.state, ours.modules)
                 differ += not same
                 verdict = f"both: {ours.state}" if same else f"DIFFER: dkms {theirs}, lkm {ours}"
