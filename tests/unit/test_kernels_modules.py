@@ -75,6 +75,8 @@ def test_modprobe_takes_names_and_aliases_which_are_globs(
         "# Aliases\nalias net-pf-16-proto-4 failover\nalias char-major-10-* net_failover\n"
     )
     assert modules.answering(kernel, name) == found
+    if found:
+        assert modules.find(kernel, name) == modules.find(kernel, found)
 
 
 def test_paths_are_those_of_this_computer(kernel: Kernel) -> None:

@@ -122,9 +122,9 @@ class VM(Closing):
         return Module(self, target.object, target.name, self.log.since(loaded_now.records))
 
     def modprobe(self, name: str, /, **params: Value) -> Module:
-        """Load one of the kernel's own modules by its name, with what it needs. Raises as `insmod` does.
+        """Load one of the kernel's own modules by its name or alias, with what it needs.
 
-        One that is built in is UsageError too: there is nothing to load.
+        Raises as `insmod` does. One that is built in is UsageError too: there is nothing to load.
         """
         from lkm.kernels.modules import find
 

@@ -129,7 +129,10 @@ def _resolved(name: str, index: Index, directory: Path) -> str | None:
 
 
 def find(kernel: Kernel, given: str) -> Path:
-    """The file of one of the kernel's own modules. Raises UsageError for one that it has not as a file."""
+    """The file of one of the kernel's own modules, by its name or an alias of it.
+
+    Raises UsageError for one that it has not as a file.
+    """
     index = read_index(kernel)
     name = given.replace("-", "_")
     if name in index.files:
@@ -139,6 +142,8 @@ def find(kernel: Kernel, given: str) -> Path:
             f"{given} is built into the kernel {kernel.release}, so there is no file to read",
             hint="lkm kernel path shows its modules.builtin.modinfo",
         )
+    if meant := answering(kernel, given):
+        return index.files[meant]
     raise _lacks(kernel, given, index)
 
 
