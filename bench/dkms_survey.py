@@ -31,7 +31,7 @@ from lkm.kernels import apt, dkms, store
 from lkm.kernels.catalog import series_of
 from lkm.kernels.kernel import Kernel
 from lkm.run import Rig, Run, run
-from lkm.verdict import Verdict
+from lkm.verdict import ModuleRun, Verdict
 from lkm.vm.fresh import Fresh
 
 KERNELS = ("5.10-generic", "6.1-generic", "6.12-generic", "7.2-generic", "7.3-generic")
@@ -41,7 +41,10 @@ MARK = "<!-- the survey's table: python -m bench.dkms_survey --write -->"
 
 @dataclass(frozen=True)
 class Cell:
-    """What became of a package on a kernel. `errnos` are of the modules that init refused."""
+    """What became of a package on a kernel.
+
+    `errnos` are of the modules that init refused, and the verdicts on others that failed.
+    """
 
     package: str
     version: str
@@ -107,9 +110,14 @@ def judge(package: str, directory: Path, kernel: Kernel) -> Cell:
     failed = [module for module in outcome.modules if module.verdict is not Verdict.OK]
     return Cell(
         package, version, kernel.release, "builds", len(outcome.modules),
-        len(outcome.modules) - len(failed), tuple(each.errno or each.verdict.value for each in failed),
+        len(outcome.modules) - len(failed), tuple(map(_failure, failed)),
         _reasons(outcome),
     )  # fmt: skip
+
+
+def _failure(module: ModuleRun) -> str:
+    refused = module.errno if module.verdict is Verdict.LOAD_FAILED else None
+    return refused or module.verdict.value
 
 
 def _reasons(outcome: Run) -> str:
