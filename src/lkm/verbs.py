@@ -40,7 +40,9 @@ def insmod(
         return outcome
     if judged.verdict is not Verdict.LOAD_FAILED:
         _problem(judged, outcome, decode)
-    hint = judged.hint or requests.hint(outcome.asked)
+    hint = judged.hint
+    if outcome.asked and not hint:
+        hint = f"{requests.hint(outcome.asked)}: {machine.typed('modprobe', outcome.asked[0])}"
     # An init may return EEXIST, too.
     if outcome.errno == errno.EEXIST and _is_loaded(machine, target.name):
         first = machine.typed("rmmod", target.name)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from lkm import LoadError, kernel
+
 pytestmark = pytest.mark.vm
 
 ASKS = Path(__file__).parents[1] / "data" / "modules" / "asks.c"
@@ -54,12 +56,29 @@ def test_a_sibling_answers_by_its_alias(lkm: Any, tmp_path: Path) -> None:
     assert modules["tables"]["requested"] == []
 
 
-def test_insmod_says_what_was_asked_for(lkm: Any) -> None:
+def test_insmod_says_what_was_asked_for_and_modprobe_loads_it(lkm: Any) -> None:
     name = "requests"
     assert lkm("up", name).returncode == 0
     try:
         done = lkm("insmod", "-m", name, str(ASKS))
         assert done.returncode == 1
-        assert "the kernel asked modprobe for nls_koi8-r, which was not there" in done.stderr
+        asked = "hint: the kernel asked modprobe for nls_koi8-r, which was not there"
+        assert f"{asked}: lkm modprobe nls_koi8-r\n" in done.stderr
+        for _ in range(2):  # what is there already is fine
+            done = lkm("modprobe", "-m", name, "nls_koi8-r")
+            assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert lkm("insmod", "-m", name, str(ASKS)).returncode == 0
+        gone = lkm("modprobe", "-m", name, "nls_klingon")
+        assert gone.returncode == 2
+        assert "has no module 'nls_klingon'" in gone.stderr
     finally:
         lkm("down", name)
+
+
+def test_python_says_what_to_write() -> None:
+    with kernel().machine() as vm:
+        with pytest.raises(LoadError) as caught:
+            vm.insmod(ASKS)
+        assert str(caught.value.hint).endswith(': vm.modprobe("nls_koi8-r")')
+        vm.modprobe("nls_koi8-r")
+        vm.insmod(ASKS)

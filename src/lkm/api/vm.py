@@ -298,6 +298,8 @@ def _typed(verb: str, *words: str) -> str:
     """What to write in Python for a verb of the command line."""
     if verb == "rmmod":
         return ", ".join(f'vm.rmmod("{word}")' for word in words)
+    if verb == "modprobe":
+        return ", ".join(f'vm.modprobe("{word}")' for word in words)
     if verb == "param":
         return f'vm.path("/sys/module/{words[0]}/parameters").iterdir()'
     return "vm.modules()"

@@ -30,6 +30,7 @@ VERBS: dict[str, str] = {
     "down": "end a machine that stays",
     "ps": "the machines that are up",
     "insmod": "load a module into a machine that is up",
+    "modprobe": "load one of the kernel's own modules into a machine that is up",
     "rmmod": "unload a module",
     "lsmod": "what is loaded",
     "dmesg": "the guest's log",

@@ -6,7 +6,9 @@ As insmod(8) it says nothing when all is well. A source is built first.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lkm.cli.common import add_host, add_machine, attached, kernel_of
@@ -35,9 +37,9 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _on_guest(arguments: argparse.Namespace) -> int:
     kernel = kernel_of(arguments)
-    wanted = _wanted(arguments, kernel)
+    chosen = wanted(arguments.module, arguments.params, kernel)
     with attached(arguments) as machine:
-        _load(machine, wanted, kernel)
+        load(machine, chosen, kernel)
     return 0
 
 
@@ -47,45 +49,49 @@ def _on_host(arguments: argparse.Namespace) -> int:
     with visiting(arguments, "insmod") as machine:
         with working() as progress:
             kernel = kernel_for(arguments.module, progress)
-        wanted = _wanted(arguments, kernel)
-        _load(machine, wanted, kernel, preflight_for(kernel))
+        chosen = wanted(arguments.module, arguments.params, kernel)
+        load(machine, chosen, kernel, preflight_for(kernel))
     return 0
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class Wanted:
+    """A module to load, with its arguments."""
+
     target: Target
     targets: Targets
     arguments: str
 
 
-def _wanted(arguments: argparse.Namespace, kernel: Kernel) -> _Wanted:
+def wanted(path: str | Path, words: Sequence[str], kernel: Kernel) -> Wanted:
+    """The one module of a path, built where it is a source. Raises UsageError where there are several."""
     from lkm.params import parse_assignments
     from lkm.targets import assign, targets_of
 
-    params = parse_assignments(arguments.params)
+    params = parse_assignments(words)
     with working() as progress:
-        targets = targets_of(arguments.module, kernel, progress=progress)
+        targets = targets_of(path, kernel, progress=progress)
     if len(targets.named) != 1:
         names = ", ".join(str(target.path) for target in targets.named)
         raise UsageError(
-            f"{arguments.module} holds {len(targets.named)} modules",
+            f"{path} holds {len(targets.named)} modules",
             hint=f"lkm insmod one of {names}",
         )
     (target,) = targets.named
-    return _Wanted(target, targets, assign(targets.named, params)[target.name])
+    return Wanted(target, targets, assign(targets.named, params)[target.name])
 
 
-def _load(
-    machine: Machine, wanted: _Wanted, kernel: Kernel, preflight: Preflight | None = None
+def load(
+    machine: Machine, chosen: Wanted, kernel: Kernel, preflight: Preflight | None = None
 ) -> None:
+    """Load what it needs, and then it. Raises LoadError, KernelProblem."""
     from lkm.decoding import Decoder
     from lkm.targets import needs_of
     from lkm.verbs import insmod
 
     loaded = {module.name for module in machine.modules()}
-    needs = needs_of(wanted.target, wanted.targets.all, kernel, loaded=loaded)
-    if preflight and (refusal := preflight.refusal(wanted.target, wanted.targets.all, loaded)):
+    needs = needs_of(chosen.target, chosen.targets.all, kernel, loaded=loaded)
+    if preflight and (refusal := preflight.refusal(chosen.target, chosen.targets.all, loaded)):
         raise refusal.error()
     machine.load_needs(needs)
-    insmod(machine, wanted.target, wanted.arguments, decode=Decoder(kernel, wanted.targets))
+    insmod(machine, chosen.target, chosen.arguments, decode=Decoder(kernel, chosen.targets))
