@@ -61,7 +61,7 @@ _AREAS = (
     (_Names("proc_* remove_proc_* PDE_DATA pde_data"), Area.PROC),
     (_Names("kthread_*"), Area.THREADS),
     (_Names("hrtimer_*"), Area.TIMERS),
-    (_Names("kmem_cache_create* kmem_cache_destroy*"), Area.CACHES),
+    (_Names("kmem_cache_create* __kmem_cache_create_args kmem_cache_destroy*"), Area.CACHES),
     (_Names("proto_register proto_unregister inet_frags_*"), Area.ALL),
     (_Names("debugfs_* securityfs_*"), Area.SYSFS),
     (

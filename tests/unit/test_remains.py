@@ -23,6 +23,7 @@ from lkm.remains import areas, made_by_modules, problems
         (("hrtimer_start_range_ns", "hrtimer_cancel"), Area.TIMERS),
         (("alloc_netdev_mqs", "register_netdev", "ether_setup"), Area.NET),
         (("kmem_cache_create", "kmem_cache_alloc_noprof"), Area.CACHES),
+        (("__kmem_cache_create_args",), Area.CACHES),
         (("debugfs_create_dir", "proc_mkdir"), Area.SYSFS | Area.PROC),
         (("_printk", "register_sysctl_sz"), Area.ALL & ~Area.CACHES),
         (("_printk", "somebody_elses_function"), Area.ALL & ~Area.CACHES),

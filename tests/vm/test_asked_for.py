@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,24 @@ def test_python_says_what_to_write() -> None:
         assert str(caught.value.hint).endswith(': vm.modprobe("nls_koi8-r")')
         vm.modprobe("nls_koi8-r")
         vm.insmod(ASKS)
+
+
+def test_of_two_tries_the_last_machine_stays_up(lkm: Any) -> None:
+    done = lkm("run", "--keep", str(ASKS))
+    name = re.findall(r"^machine (\S+) is up", done.stdout, re.M)
+    try:
+        up = [machine["name"] for machine in json.loads(lkm("ps", "--json").stdout)["machines"]]
+        assert [each for each in up if each.startswith("asks-")] == name
+        assert "nls_koi8_r" in lkm("lsmod", "-m", *name).stdout
+    finally:
+        lkm("down", *name)
+
+
+def test_calls_are_failed_where_it_loads(lkm: Any, tmp_path: Path) -> None:
+    source = ASKS.read_text().replace("<linux/nls.h>", "<linux/nls.h>\n#include <linux/slab.h>")
+    source = source.replace("\treturn 0;", "\tkfree(kmalloc(100, GFP_KERNEL));\n\treturn 0;")
+    (tmp_path / "asks.c").write_text(source)
+    found = json.loads(lkm("faults", "--json", str(tmp_path / "asks.c")).stdout)
+    assert [(fault["call"], fault["result"]) for fault in found["faults"]] == [
+        ("kmalloc", "success")
+    ]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from lkm.cli.common import add_json, add_kernel, completes_files, kernel_named
 from lkm.cli.render import Style, print_json, visible, working
+from lkm.cli.staying import Staying
 from lkm.errors import HostError, ModuleFailure, UsageError
 
 if TYPE_CHECKING:
@@ -174,15 +174,12 @@ def _campaign(
 def _keeper(
     arguments: argparse.Namespace, kernel: Kernel, progress: Progress, kept: list[str], name: str
 ) -> Callable[[], Machine]:
-    from lkm.cli.up import raise_machine
-    from lkm.vm.attach import attach
+    staying = Staying(kernel, progress, arguments.kernel)
 
     def make() -> Machine:
-        stays = raise_machine(
-            f"{name}-{time.strftime('%H%M%S')}", kernel, progress, wanted=arguments.kernel
-        )
-        kept.append(stays.name)
-        return attach(stays)
+        machine = staying.machine(name)
+        kept[:] = staying.names
+        return machine
 
     return make
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from lkm.cli.common import add_host, add_json, add_kernel, kernel_named
 from lkm.cli.render import print_json, working
+from lkm.cli.staying import Staying
 from lkm.errors import BuildError, ModuleFailure, UsageError
 
 if TYPE_CHECKING:
@@ -80,17 +80,17 @@ def main(arguments: argparse.Namespace) -> int:
 def _on_guests(arguments: argparse.Namespace) -> int:
     from lkm.kernels.dkms import located
 
-    kept: list[str] = []
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(working(quiet=arguments.json))
         arguments.source = located(arguments.source, progress=progress)
         kernel = kernel_named(arguments.kernel, progress)
         tracker = _tracker(kernel, progress) if arguments.track else None
-        make, twin = _makers(arguments, kernel, progress, kept, stack, tracker)
+        kept = Staying(kernel, progress, arguments.kernel) if arguments.keep else None
+        make, twin = _makers(kernel, progress, kept, stack, tracker)
         # QEMU is on its way: what follows imports the rest of lkm meanwhile.
         rig = _rig(arguments, kernel, tracker, make, twin)
         outcome = _run(arguments, kernel, rig, progress)
-    return _show(arguments, outcome, kept)
+    return _show(arguments, outcome, kept.names if kept else ())
 
 
 def _tracker(kernel: Kernel, progress: Progress) -> Tracker:
@@ -174,33 +174,24 @@ def _exit_code(verdict: str) -> int:
 
 
 def _makers(
-    arguments: argparse.Namespace,
     kernel: Kernel,
     progress: Progress,
-    kept: list[str],
+    kept: Staying | None,
     stack: contextlib.ExitStack,
     tracker: Tracker | None,
 ) -> tuple[Callable[[str], Machine], Callable[[], Guest]]:
     """What makes a module's machine, and what makes another like it that is thrown away."""
     from lkm.vm.fresh import Fresh
 
-    if not arguments.keep:
+    if kept is None:
         rootfs = tracker.rootfs if tracker else None
         fresh = stack.enter_context(Fresh(kernel, rootfs=rootfs, progress=progress))
         return lambda module: fresh.machine(), fresh.machine
 
-    from lkm.cli.up import raise_machine
-    from lkm.vm.attach import attach
     from lkm.vm.qemu import Clock
-
-    def make(module: str) -> Machine:
-        name = f"{module}-{time.strftime('%H%M%S')}"
-        machine = raise_machine(name, kernel, progress, wanted=arguments.kernel)
-        kept.append(machine.name)
-        return attach(machine)
 
     def twin() -> Guest:
         again = Fresh(kernel, clock=Clock.REAL, progress=progress)
         return stack.enter_context(again).machine()
 
-    return make, twin
+    return kept.machine, twin

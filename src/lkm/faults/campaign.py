@@ -264,6 +264,7 @@ class Campaign:
         subject = self._subject
         between = exercise(subject.command, subject.timeout) if subject.command else None
         watched: list[Watched] = []
+        reports: list[Report] = []
 
         def make(module: str = "") -> Machine:
             machine = self._make() if self._make else self._pool().machine()
@@ -272,16 +273,21 @@ class Campaign:
             )
             return watched[-1].as_machine
 
+        def with_report(run: ModuleRun) -> ModuleRun:
+            # The last one: a module that has the kernel ask for others is tried again where they are.
+            reports.append(watched[-1].report)
+            return watched_run(run, reports[-1])
+
         rig = Rig(
             make,
             Limits(subject.timeout),
             where=None if self._make else twins(make, subject.kernel),
-            judged=lambda run: watched_run(run, watched[0].report),
+            judged=with_report,
         )
         (done,) = try_modules(
             subject.targets, subject.kernel, rig, params=subject.params, module=subject.target.name
         )
-        return done, watched[0].report
+        return done, reports[0]
 
     def _pool(self) -> Fresh:
         """This thread's fresh machines."""
