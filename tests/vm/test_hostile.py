@@ -6,9 +6,9 @@ import ctypes
 import fnmatch
 import json
 import os
-import resource
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,28 +70,39 @@ class Ended:
     said: str
 
 
+_MEASURED = """
+import pathlib, resource, subprocess, sys
+done = subprocess.run(sys.argv[2:])
+most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+pathlib.Path(sys.argv[1]).write_text(str(most << 10))
+sys.exit(done.returncode)
+"""
+"""In a process of its own: that of the tests has had children that other tests started."""
+
+
 def run(attack: str, env: dict[str, str]) -> Ended:
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "lkm",
-            "run",
-            str(SOURCE),
-            f"attack={attack}",
-            "--json",
-            "--timeout",
-            "2",
-        ],
-        env={**os.environ, **env},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    out, err = process.communicate(timeout=300)
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
-    return Ended(process.returncode, json.loads(out or "{}"), memory, err)
+    words = [str(SOURCE), f"attack={attack}", "--json", "--timeout", "2"]
+    with tempfile.NamedTemporaryFile("r") as memory:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                _MEASURED,
+                memory.name,
+                sys.executable,
+                "-m",
+                "lkm",
+                "run",
+                *words,
+            ],
+            env={**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        out, err = process.communicate(timeout=300)
+        return Ended(process.returncode, json.loads(out or "{}"), int(memory.read()), err)
 
 
 def children() -> set[str]:
