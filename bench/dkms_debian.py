@@ -154,8 +154,9 @@ def by_dkms(root: Path, package: str, releases: Sequence[str]) -> dict[str, Answ
 def _answer(upper: Path, release: str) -> Answer:
     code = int((upper / f"said/{release}.code").read_text())
     tree = upper / "var/lib/dkms"
+    # A set: a test package of dkms has the module of another one, on which it depends.
     names = sorted(
-        path.name.partition(".")[0] for path in tree.glob(f"*/*/{release}/*/module/*.ko*")
+        {path.name.partition(".")[0] for path in tree.glob(f"*/*/{release}/*/module/*.ko*")}
     )
     if not code:
         return Answer("builds", tuple(names))
