@@ -65,14 +65,26 @@ def with_requests(
     target: Target, beside: Sequence[Target], kernel: Kernel, names: Iterable[str]
 ) -> Target:
     """The target, with those modules of `beside` and of the kernel that `names` mean among its requests."""
-    found = (_meant(name, target, beside, kernel) for name in names)
-    return replace(target, requests=tuple(dict.fromkeys((*target.requests, *filter(None, found)))))
+    names = tuple(names)
+    if not names:
+        return target
+    from lkm.kernels.modules import answering
+
+    siblings = {name: _sibling(name, beside) for name in names}
+    own = answering(kernel, [name for name, sibling in siblings.items() if sibling is None])
+    found = dict.fromkeys(target.requests)
+    for name, sibling in siblings.items():
+        if sibling is None and name in own:
+            found[own[name]] = None
+        elif sibling and target not in needed(sibling, beside):
+            found[sibling.name] = None
+    return replace(target, requests=tuple(found))
 
 
-def _meant(name: str, target: Target, beside: Sequence[Target], kernel: Kernel) -> str | None:
-    from lkm.kernels.modules import answering, matches
+def _sibling(name: str, beside: Sequence[Target]) -> Target | None:
+    from lkm.kernels.modules import matches
 
     for other in beside:
         if any(matches(alias, name) for alias in (other.name, *other.object.aliases)):
-            return None if target in needed(other, beside) else other.name
-    return answering(kernel, name)
+            return other
+    return None

@@ -74,7 +74,7 @@ def test_modprobe_takes_names_and_aliases_which_are_globs(
     (kernel.modules_dir / "modules.alias").write_text(
         "# Aliases\nalias net-pf-16-proto-4 failover\nalias char-major-10-* net_failover\n"
     )
-    assert modules.answering(kernel, name) == found
+    assert modules.answering(kernel, [name]).get(name) == found
     if found:
         assert modules.find(kernel, name) == modules.find(kernel, found)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 from lkm.errors import UsageError
@@ -98,32 +100,46 @@ def soft_needs(kernel: Kernel, order: Iterable[Path]) -> tuple[Path, ...]:
             wanted += before[: before.index("post:")] if "post:" in before else before
     if not wanted:
         return ()
-    index = read_index(kernel)
-    found = [name for each in wanted if (name := _resolved(each, index, directory))]
+    index, aliases = read_index(kernel), cache(partial(_aliases, directory))
+    found = [name for each in wanted if (name := _resolved(each, index, aliases))]
     return load_order(kernel, found)
 
 
-def answering(kernel: Kernel, name: str) -> str | None:
-    """The kernel's own module that modprobe takes for a name or an alias, chosen as for `soft_needs`.
+def answering(kernel: Kernel, names: Iterable[str]) -> dict[str, str]:
+    """The kernel's own module that modprobe takes for each name or alias, chosen as for `soft_needs`.
 
-    None where no file has it.
+    Names that no file has are left out.
     """
     index = read_index(kernel)
-    found = _resolved(name, index, kernel.modules_dir or kernel.build_dir_on_host)
-    return found if found in index.files else None
+    aliases = cache(partial(_aliases, kernel.modules_dir or kernel.build_dir_on_host))
+    found = {name: _resolved(name, index, aliases) for name in names}
+    return {name: module for name, module in found.items() if module in index.files}
 
 
 def matches(alias: str, name: str) -> bool:
     """Whether modprobe takes `name` for what `alias` says: a glob in which `-` and `_` are equal."""
-    return fnmatch.fnmatchcase(name.replace("-", "_"), alias.replace("-", "_"))
+    alias, name = alias.replace("-", "_"), name.replace("-", "_")
+    special = _SPECIAL.search(alias)
+    if not special:
+        return alias == name
+    # fnmatch compiles a pattern, and a kernel has 20,000 of devices.
+    return name.startswith(alias[: special.start()]) and fnmatch.fnmatchcase(name, alias)
 
 
-def _resolved(name: str, index: Index, directory: Path) -> str | None:
+_SPECIAL = re.compile(r"[*?\[]")
+
+
+def _aliases(directory: Path) -> list[tuple[str, str]]:
+    """Each line of modules.alias (depmod(8)): the alias, and the module that has it."""
+    lines = (line.split() for line in _lines(directory / "modules.alias"))
+    return [(words[1], words[2]) for words in lines if len(words) == 3]
+
+
+def _resolved(name: str, index: Index, aliases: Callable[[], list[tuple[str, str]]]) -> str | None:
     plain = name.replace("-", "_")
     if plain in index.files or plain in index.builtin:
         return plain
-    lines = (line.split() for line in _lines(directory / "modules.alias"))
-    named = [words[2] for words in lines if len(words) == 3 and matches(words[1], name)]
+    named = [module for alias, module in aliases() if matches(alias, name)]
     named.sort(key=lambda each: not each.endswith("_generic"))
     return next((each for each in named if each in index.files), None)
 
@@ -142,8 +158,8 @@ def find(kernel: Kernel, given: str) -> Path:
             f"{given} is built into the kernel {kernel.release}, so there is no file to read",
             hint="lkm kernel path shows its modules.builtin.modinfo",
         )
-    if meant := answering(kernel, given):
-        return index.files[meant]
+    if meant := answering(kernel, [given]):
+        return index.files[meant[given]]
     raise _lacks(kernel, given, index)
 
 

@@ -57,19 +57,23 @@ def left_in(data: bytes) -> tuple[Left, ...]:
 
 def outcome_of(reply: Reply, seconds: float, limit: float) -> Outcome:
     """What became of a request; one that hangs was given up at its limit."""
-    records = records_of(reply)
-    asked = (_REQUEST.fullmatch(record.text) for record in records)
+    records, asked = [], []
+    for record in records_of(reply):
+        if request := _REQUEST.fullmatch(record.text):
+            asked.append(request[1])
+        else:
+            records.append(record)
     return Outcome(
         reply.end,
         reply.status,
-        tuple(record for record in records if not _REQUEST.fullmatch(record.text)),
+        tuple(records),
         min(seconds, limit) if reply.end is End.HUNG else seconds,
         int.from_bytes(reply.value[:8], "little") / 1e9,
         reply.stacks,
         lost(parse_kmsg(reply.log)),
         left=left_in(b"".join(reply.data)),
         how=reply.how,
-        asked=tuple(dict.fromkeys(match[1] for match in asked if match)),
+        asked=tuple(dict.fromkeys(asked)),
     )
 
 
