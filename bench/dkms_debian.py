@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench import dkms_survey, page
+from bench.dkms_real import CODES, Answer
 from lkm import paths, proc
 from lkm.errors import HostError
 from lkm.kernels import apt, store
@@ -34,9 +35,6 @@ from lkm.kernels.catalog import series_of
 
 KERNELS = ("6.12-generic", "7.3.4+deb13-amd64")
 MARK = "<!-- dkms's own verdicts: python -m bench.dkms_debian --write -->"
-CODES = {0: "builds", 77: "excluded"}
-"""What dkms(8) ends with."""
-
 _ENTER = """
 root=$1 over=$2
 shift 2
@@ -74,18 +72,9 @@ exec dkms add -m "$1" -v "$2"
 the first that it cannot: the build is asked for afterwards."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """`builds`, `excluded` or `does not build`, the names of the modules that were made, and why not."""
-
-    state: str
-    modules: tuple[str, ...] = ()
-    words: str = ""
-
-    @property
-    def verdict(self) -> tuple[str, tuple[str, ...]]:
-        """What is compared. Of a build that failed, how far it came is chance."""
-        return self.state, self.modules if self.state == "builds" else ()
+def verdict(answer: Answer) -> tuple[str, tuple[str, ...]]:
+    """What is compared. Of a build that failed, how far it came is chance."""
+    return answer.state, answer.modules if answer.state == "builds" else ()
 
 
 def entered(root: Path, over: Path, script: str, *words: str, timeout: float) -> proc.Finished:
@@ -231,7 +220,7 @@ class Compared:
 
     @property
     def agree(self) -> bool:
-        return self.dkms.verdict == self.lkm.verdict
+        return verdict(self.dkms) == verdict(self.lkm)
 
     @property
     def word(self) -> str:
